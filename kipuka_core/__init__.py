@@ -1,0 +1,94 @@
+"""kipuka: an EST server (RFC 7030) whose authentication, policy, signing and keys are plugins.
+
+This module is the face for plugin authors: ports, model types, errors, :class:`Provider` and :data:`hookimpl`.
+"""
+
+from kipuka_core.domain.ports import (
+    Authenticator,
+    CaBackend,
+    EventSink,
+    KeyStore,
+    LockoutLimits,
+    Policy,
+    ServerIdentity,
+    Signer,
+    TlsMaterial,
+)
+from kipuka_core.errors import (
+    ConfigurationError,
+    CsrRefused,
+    KipukaError,
+    NotAllowed,
+    NotAuthenticated,
+    RequestRefused,
+    Unavailable,
+    WrongSecret,
+)
+from kipuka_core.hooks.provider import Provider, Services, Settings
+from kipuka_core.hooks.spec import hookimpl
+from kipuka_core.model.certificate import (
+    Approved,
+    AttributeHint,
+    CaChain,
+    CsrAttributes,
+    Issued,
+    MaySet,
+    Template,
+    WantedExtension,
+)
+from kipuka_core.model.enrolment import Enrolment
+from kipuka_core.model.event import Event
+from kipuka_core.model.identity import BasicCredentials, ClientIdentity, Offer, OneTimeCredential
+from kipuka_core.model.key_type import KeyType
+from kipuka_core.model.label import EnrollmentRules, Label
+from kipuka_core.model.request import Connection, Csr, Operation
+from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
+
+__all__ = [
+    "Allow",
+    "Approved",
+    "AttributeHint",
+    "Authenticator",
+    "BasicCredentials",
+    "CaBackend",
+    "CaChain",
+    "ClientIdentity",
+    "ConfigurationError",
+    "Connection",
+    "Csr",
+    "CsrAttributes",
+    "CsrRefused",
+    "Deny",
+    "DenyKind",
+    "EnrollmentRules",
+    "Enrolment",
+    "Event",
+    "EventSink",
+    "Issued",
+    "KeyStore",
+    "KeyType",
+    "KipukaError",
+    "Label",
+    "LockoutLimits",
+    "MaySet",
+    "NotAllowed",
+    "NotAuthenticated",
+    "Offer",
+    "OneTimeCredential",
+    "Operation",
+    "Policy",
+    "Provider",
+    "RequestRefused",
+    "ServerIdentity",
+    "Services",
+    "Settings",
+    "Signer",
+    "Template",
+    "TlsMaterial",
+    "Unavailable",
+    "Verdict",
+    "Wait",
+    "WantedExtension",
+    "WrongSecret",
+    "hookimpl",
+]

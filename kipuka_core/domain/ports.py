@@ -1,0 +1,275 @@
+"""The ports: what plugins implement, and what the core asks of its store.
+
+Every port is an abstract base with defaults where a default is safe, so that a plugin is only what it decides. All
+methods are coroutines and are called under ``[plugins] timeout``; an exception, a late or a wrongly typed answer is a
+refusal (fail closed). Every port may offer ``ping()``, which raises when the thing behind it does not work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+
+from kipuka_core.model.certificate import Approved, CaChain, CsrAttributes, Issued, MaySet, Template
+from kipuka_core.model.enrolment import Enrolment
+from kipuka_core.model.event import Event
+from kipuka_core.model.identity import ClientIdentity, Offer
+from kipuka_core.model.label import Label
+from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
+from kipuka_core.model.request import Csr
+from kipuka_core.model.verdict import Allow, Verdict, Wait
+
+
+class Port(ABC):
+    """What every port has."""
+
+    async def ping(self) -> None:
+        """Return when this works, raise when it does not. For readiness; the default says it works."""
+        return
+
+
+class Authenticator(Port):
+    """Who is asking (RFC 7030 3.2.3, 3.3.2)."""
+
+    @abstractmethod
+    async def authenticate(self, offer: Offer) -> ClientIdentity | None:
+        """Say who made this offer, or None for "not mine" (also for a user name that is unknown here).
+
+        Raises :class:`~kipuka_core.errors.WrongSecret` for a known name with a wrong secret: nobody else is asked,
+        the client gets 401, and the failure is counted once.
+        """
+
+
+class Policy(Port):
+    """What may be asked? Every configured policy shapes every template and then judges the final one."""
+
+    async def shape(self, template: Template, enrolment: Enrolment) -> Template:
+        """Return the template as this policy wants it (``dataclasses.replace``), or the same one."""
+        return template
+
+    async def decide(self, template: Template, enrolment: Enrolment) -> Verdict:
+        """Judge the final template. Deny outweighs Wait, Wait outweighs Allow."""
+        return Allow()
+
+    async def advertise(self, label: Label) -> CsrAttributes:
+        """Say what a CSR for this label should hold (RFC 7030 4.5), derived from what :meth:`decide` demands."""
+        return CsrAttributes()
+
+
+class CaBackend(Port):
+    """Who signs. One instance per ``[[ca]]``."""
+
+    may_set: ClassVar[frozenset[MaySet]] = frozenset()
+    """What this CA decides by itself. Everything else has to come back as approved (domain.postcheck)."""
+    external: ClassVar[bool] = False
+    """True: issuing leaves this process, so a durable intent is recorded before :meth:`issue` is called."""
+
+    @abstractmethod
+    async def chain(self) -> CaChain:
+        """The CA's certificates, as ``/cacerts`` hands them out (RFC 7030 4.1.3). May change over time."""
+
+    @abstractmethod
+    async def issue(self, approved: Approved) -> Issued | Wait:
+        """Sign the approved template.
+
+        Raises :class:`~kipuka_core.errors.Unavailable` when the CA is away.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A CA's private key, wherever it lives: a cryptography key object whose ``sign`` may call a token."""
+
+    private_key: CertificateIssuerPrivateKeyTypes
+    hsm_backed: bool = False
+    blocking: bool = False
+    """True: a signature takes long enough to belong in a worker thread."""
+
+
+class KeyStore(Port):
+    """Where keys live. One per URI scheme."""
+
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """The URI schemes this store serves; a URI without a scheme is ``file``."""
+
+    @abstractmethod
+    async def signer(self, key_uri: str) -> Signer:
+        """Open a private key.
+
+        Raises :class:`~kipuka_core.errors.ConfigurationError` when it cannot be found, read or unlocked.
+        """
+
+    async def generate(self, key_uri: str, key_type: str) -> Signer:
+        """Make a key at ``key_uri``, where this store can."""
+        raise NotImplementedError(f"{type(self).__name__} cannot generate keys")
+
+
+class EventSink(Port):
+    """Where audit facts go besides the store."""
+
+    @abstractmethod
+    async def emit(self, event: Event) -> None:
+        """Return when the event is safe; raise when it is not. A required sink that raises stops issuance."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """Paths of a listener's certificate and key (PEM), and the password of the key."""
+
+    certificate_file: str
+    key_file: str
+    key_password: bytes | None = None
+
+
+class TlsMaterial(Port):
+    """A listener's certificate, and whom it trusts."""
+
+    @abstractmethod
+    async def server_identity(self) -> ServerIdentity:
+        """The certificate chain and key to serve with. Asked again on reload."""
+
+
+class CsrReader(Protocol):
+    """The wire room as the road needs it; pure and synchronous."""
+
+    def decode(self, body: bytes) -> Csr:
+        """Bytes of a request body to a CSR. Raises Malformed or CsrRefused."""
+        ...
+
+    def verify_possession(self, csr: Csr) -> None:
+        """The CSR is signed by the key it asks a certificate for (RFC 7030 3.4). Raises CsrRefused."""
+        ...
+
+    def verify_binding(self, csr: Csr, label: Label, offer: Offer) -> None:
+        """The channel binding of RFC 7030 3.5 as the label wants it. Raises CsrRefused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockoutLimits:
+    """How many wrong secrets are too many (``[auth.otp]``)."""
+
+    max_failures: int = 5
+    failure_window_seconds: int = 900
+    lockout_seconds: int = 1800
+    address_failures: int = 300
+
+
+class Store(Protocol):
+    """The durable memory. Every write returns after it is on disk (invariant 2).
+
+    Every method raises :class:`~kipuka_core.errors.StoreUnavailable` when the database does not answer.
+    """
+
+    # -- one road --------------------------------------------------------------------------------------------------
+    async def find_request(self, key: str) -> StoredRequest | None:
+        """The newest remembered request with this key that is not closed, or None."""
+        ...
+
+    async def reserve(
+        self, otp_id: str, *, request_id: str, label: str, csr_fingerprint: str, now: datetime, lease_seconds: int
+    ) -> Reservation:
+        """Reserve one use of a one-time password for a request (invariant 5)."""
+        ...
+
+    async def release(self, request_id: str) -> None:
+        """Give a reservation back; nothing happens when there is none."""
+        ...
+
+    async def replayable(self, otp_id: str, csr_fingerprint: str, since: datetime) -> RecordedCertificate | None:
+        """The certificate that this password got for this very CSR, when it was issued after ``since``."""
+        ...
+
+    async def remember(self, request: StoredRequest, event: Event | None = None) -> StoredRequest:
+        """Record an intent or a waiting request; a reservation of the same request id stays past its lease.
+
+        Two identical requests at once become one row: the row that was first is returned.
+        """
+        ...
+
+    async def commit(self, record: RecordedCertificate, event: Event) -> None:
+        """Record a certificate, use up the reservation of its request, close its remembered request: one transaction.
+
+        Raises :class:`ReservationLost` when the request had reserved a password and the reservation is gone, and
+        :class:`AlreadyIssued` for an issuer and serial that are taken. Nothing is recorded then.
+        """
+        ...
+
+    async def decide_request(self, request_id: str, *, refused_because: str, event: Event) -> None:
+        """Close a waiting request as refused and release its reservation."""
+        ...
+
+    async def get_request(self, request_id: str) -> StoredRequest | None:
+        """One remembered request by its id."""
+        ...
+
+    # -- certificates ----------------------------------------------------------------------------------------------
+    async def find_certificate(self, issuer_key_id: str, serial_hex: str) -> RecordedCertificate | None:
+        """The record of one certificate, or None."""
+        ...
+
+    async def search_certificates(
+        self, *, serial_hex: str | None = None, subject: str | None = None, status: str | None = None, limit: int = 50
+    ) -> Sequence[RecordedCertificate]:
+        """Newest first. ``subject`` is a CN or SAN, or a prefix ``x*``; ``status`` may also be ``expired``."""
+        ...
+
+    async def revoke_certificate(
+        self, issuer_key_id: str, serial_hex: str, *, reason: int, now: datetime, event: Event
+    ) -> bool:
+        """Mark a certificate revoked; False when there is no such record."""
+        ...
+
+    # -- one-time passwords ----------------------------------------------------------------------------------------
+    async def add_otp(self, otp: OneTimePassword, event: Event) -> None:
+        """Record a new one-time password."""
+        ...
+
+    async def find_otp(self, token_hash: bytes) -> OneTimePassword | None:
+        """Look a one-time password up by the hash of its token."""
+        ...
+
+    async def knows_otp_entity(self, entity_id: str) -> bool:
+        """Whether any one-time password was ever made for this entity."""
+        ...
+
+    async def list_otps(self) -> Sequence[OneTimePassword]:
+        """All of them, newest first."""
+        ...
+
+    async def revoke_otp(self, otp_id: str, *, now: datetime, event: Event) -> bool:
+        """Withdraw a one-time password; False when there is no such id."""
+        ...
+
+    # -- lockout ---------------------------------------------------------------------------------------------------
+    async def locked_until(self, address: str, entity_id: str, now: datetime) -> datetime | None:
+        """Until when this pair (or the whole address) is locked out, or None."""
+        ...
+
+    async def count_failure(
+        self, address: str, entity_id: str, *, limits: LockoutLimits, now: datetime
+    ) -> datetime | None:
+        """Count one wrong secret; returns the end of the lockout when this one was the last straw."""
+        ...
+
+    # -- events ----------------------------------------------------------------------------------------------------
+    async def add_event(self, event: Event) -> None:
+        """Record an audit fact."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise when the database does not answer."""
+        ...
+
+
+class ReservationLost(Exception):
+    """The reservation of a request is not there any more (its lease ran out, or the password was revoked)."""
+
+
+class AlreadyIssued(Exception):
+    """The store has a certificate of this issuer with this serial."""

@@ -1,0 +1,1 @@
+"""The door for plugins: hooks run once, at start-up, and hand over providers."""

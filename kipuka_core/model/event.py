@@ -1,0 +1,132 @@
+"""Audit facts, one class each. An event says what happened, to whom, from where and why; it never holds a secret."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What every audit fact has. ``name`` is the stable snake_case word that consumers filter on."""
+
+    name: ClassVar[str] = "event"
+
+    time: datetime
+    request_id: str = ""
+    actor: str = ""
+    """Who did it: the authenticated entity, an operator, or ``""`` for nobody known."""
+    label: str = ""
+    source_address: str = ""
+    tls_version: str = ""
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, with ``event`` and ``time`` (RFC 3339, UTC) first; empty fields left out."""
+        fields = asdict(self)
+        moment: datetime = fields.pop("time")
+        stamp = moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"event": self.name, "time": stamp} | {key: value for key, value in fields.items() if value != ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateIssued(Event):
+    """A certificate was issued and recorded. Emitted to required sinks before it leaves."""
+
+    name: ClassVar[str] = "certificate_issued"
+
+    operation: str
+    authenticator: str
+    ca_id: str
+    serial: str
+    subject: str
+    not_after: str
+    key_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentRefused(Event):
+    """A request got no certificate; ``code`` is the error's stable word."""
+
+    name: ClassVar[str] = "enrolment_refused"
+
+    code: str
+    operation: str = ""
+    authenticator: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentWaiting(Event):
+    """A request waits for a decision (202)."""
+
+    name: ClassVar[str] = "enrolment_waiting"
+
+    operation: str
+    authenticator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentReplayed(Event):
+    """The same certificate was handed out again to the same request (a lost answer)."""
+
+    name: ClassVar[str] = "enrolment_replayed"
+
+    operation: str
+    authenticator: str
+    serial: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDecided(Event):
+    """A waiting request was approved or rejected by ``actor``."""
+
+    name: ClassVar[str] = "request_decided"
+
+    decision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLockedOut(Event):
+    """Too many wrong secrets: the pair of address and entity (or the whole address) is locked for a while."""
+
+    name: ClassVar[str] = "client_locked_out"
+
+    entity_id: str
+    locked_until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtpCreated(Event):
+    """A one-time password was made for ``entity_id``."""
+
+    name: ClassVar[str] = "otp_created"
+
+    otp_id: str
+    entity_id: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtpRevoked(Event):
+    """A one-time password was withdrawn."""
+
+    name: ClassVar[str] = "otp_revoked"
+
+    otp_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStarted(Event):
+    """A worker opened everything and listens."""
+
+    name: ClassVar[str] = "server_started"
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStopped(Event):
+    """A worker closed everything in order."""
+
+    name: ClassVar[str] = "server_stopped"

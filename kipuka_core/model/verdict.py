@@ -1,0 +1,40 @@
+"""What a policy says of a template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DenyKind(StrEnum):
+    """Which kind of refusal the client gets."""
+
+    CSR = "csr"
+    """What the CSR *is*: HTTP 400."""
+    PERMISSION = "permission"
+    """What this client may not *have*: HTTP 403."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """No objection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """An objection. ``reason`` goes to the client: say what to change."""
+
+    kind: DenyKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not yet: a person or another system decides (202, RFC 7030 4.2.3). ``reason`` goes to the client."""
+
+    reason: str
+    retry_after_seconds: int | None = None
+    """None: what the label says."""
+
+
+Verdict = Allow | Deny | Wait
