@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -22,6 +22,18 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "ecdsa384": ec.SECP384R1,
     "ecdsa521": ec.SECP521R1,
 }
+_KEY_USAGE_BITS = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+_Hash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 _OTHERS = {
     "ed25519": ed25519.Ed25519PrivateKey,
     "ed448": ed448.Ed448PrivateKey,
@@ -40,10 +52,10 @@ def make_key(key_type: str = "ecdsa256") -> CertificateIssuerPrivateKeyTypes:
     return cast("CertificateIssuerPrivateKeyTypes", _OTHERS[key_type].generate())  # type: ignore[attr-defined]
 
 
-def signing_hash(key: CertificateIssuerPrivateKeyTypes) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
+def signing_hash(key: CertificateIssuerPrivateKeyTypes) -> _Hash | None:
     """The hash that belongs to a key: by curve for ECDSA, SHA-256 for RSA, None where there is none to choose."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        by_size = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
+        by_size: dict[int, _Hash] = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
         return by_size.get(key.curve.key_size, hashes.SHA256())
     return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None
 
@@ -63,7 +75,11 @@ def general_name(text: str) -> x509.GeneralName:
     kind, _, value = text.partition(":")
     if kind == "ip":
         return x509.IPAddress(ip_address(value))
-    makers = {"dns": x509.DNSName, "uri": x509.UniformResourceIdentifier, "email": x509.RFC822Name}
+    makers: dict[str, Callable[[str], x509.GeneralName]] = {
+        "dns": x509.DNSName,
+        "uri": x509.UniformResourceIdentifier,
+        "email": x509.RFC822Name,
+    }
     return makers[kind](value)
 
 
@@ -213,9 +229,7 @@ def _ca_extensions(path_length: int | None) -> list[tuple[x509.ExtensionType, bo
 
 
 def _key_usage(**bits: bool) -> x509.KeyUsage:
-    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    names += ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
-    return x509.KeyUsage(**{bit: bits.get(bit, False) for bit in names})
+    return x509.KeyUsage(**{bit: bits.get(bit, False) for bit in _KEY_USAGE_BITS})
 
 
 def _sign(
