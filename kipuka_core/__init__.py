@@ -3,6 +3,7 @@
 This module is the face for plugin authors: ports, model types, errors, :class:`Provider` and :data:`hookimpl`.
 """
 
+from kipuka_core.asgi import app
 from kipuka_core.domain.ports import (
     Authenticator,
     CaBackend,
@@ -90,5 +91,6 @@ __all__ = [
     "Wait",
     "WantedExtension",
     "WrongSecret",
+    "app",
     "hookimpl",
 ]

@@ -28,9 +28,12 @@ class RequestRefused(KipukaError):
     """A request that gets no certificate.
 
     ``code`` is the stable snake_case word that goes into the event; ``reason`` is the sentence for the client.
+    ``actor`` and ``authenticator`` say who was refused, as far as the road had got; they are for the event.
     """
 
     code = "refused"
+    actor = ""
+    authenticator = ""
 
     def __init__(self, reason: str, *, code: str | None = None) -> None:
         super().__init__(reason)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Protocol
 
@@ -33,8 +33,21 @@ class Port(ABC):
         return
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockoutLimits:
+    """How many wrong secrets are too many (``[auth.otp]``)."""
+
+    max_failures: int = 5
+    failure_window_seconds: int = 900
+    lockout_seconds: int = 1800
+    address_failures: int = 300
+
+
 class Authenticator(Port):
     """Who is asking (RFC 7030 3.2.3, 3.3.2)."""
+
+    lockout_limits: LockoutLimits | None = None
+    """How many wrong secrets are too many; the first configured authenticator that says so decides for all."""
 
     @abstractmethod
     async def authenticate(self, offer: Offer) -> ClientIdentity | None:
@@ -123,7 +136,7 @@ class ServerIdentity:
 
     certificate_file: str
     key_file: str
-    key_password: bytes | None = None
+    key_password: bytes | None = field(default=None, repr=False)
 
 
 class TlsMaterial(Port):
@@ -150,16 +163,6 @@ class CsrReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockoutLimits:
-    """How many wrong secrets are too many (``[auth.otp]``)."""
-
-    max_failures: int = 5
-    failure_window_seconds: int = 900
-    lockout_seconds: int = 1800
-    address_failures: int = 300
-
-
 class Store(Protocol):
     """The durable memory. Every write returns after it is on disk (invariant 2).
 
@@ -168,7 +171,10 @@ class Store(Protocol):
 
     # -- one road --------------------------------------------------------------------------------------------------
     async def find_request(self, key: str) -> StoredRequest | None:
-        """The newest remembered request with this key that is not closed, or None."""
+        """The newest remembered request with this key, or None when there is none or it is over and done.
+
+        An issued one is over ten minutes after its certificate was first fetched.
+        """
         ...
 
     async def reserve(
@@ -206,6 +212,10 @@ class Store(Protocol):
 
     async def get_request(self, request_id: str) -> StoredRequest | None:
         """One remembered request by its id."""
+        ...
+
+    async def mark_fetched(self, request_id: str, now: datetime) -> None:
+        """The client has fetched the certificate of this remembered request; it may again for ten minutes."""
         ...
 
     # -- certificates ----------------------------------------------------------------------------------------------
@@ -264,6 +274,21 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Raise when the database does not answer."""
+        ...
+
+
+class EventHub(Protocol):
+    """Where the core announces audit facts."""
+
+    async def announce(self, event: Event) -> None:
+        """Tell the log and the sinks.
+
+        Raises :class:`~kipuka_core.errors.Unavailable` when a required sink failed: then nothing may be issued.
+        """
+        ...
+
+    async def emit(self, event: Event) -> None:
+        """Tell log, sinks and store. Never raises: for facts that are true whether or not they can be written down."""
         ...
 
 

@@ -97,6 +97,16 @@ class ClientLockedOut(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRevoked(Event):
+    """A certificate was marked as revoked by ``actor``; ``reason`` is the RFC 5280 word."""
+
+    name: ClassVar[str] = "certificate_revoked"
+
+    serial: str
+    ca_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtpCreated(Event):
     """A one-time password was made for ``entity_id``."""
 

@@ -78,6 +78,8 @@ class StoredRequest:
     label: str
     entity_id: str
     authenticator: str
+    names: tuple[str, ...] = ()
+    """Of the identity (``ClientIdentity.names``), so that policies can judge again at approval."""
     csr_der: bytes = field(repr=False)
     client_certificate_der: bytes | None = field(default=None, repr=False)
     otp_id: str | None = None

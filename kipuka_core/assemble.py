@@ -1,0 +1,295 @@
+"""The composition root: the only file that knows every room.
+
+Order of opening: store, event sinks, key stores, CAs, policies, authenticators; TLS and listening are the server's. The
+exit stack closes in reverse, also when opening fails half-way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from kipuka_core import checks
+from kipuka_core.config import Config, PluginTable, labels, validate_table, warnings
+from kipuka_core.domain.approval import Approvals
+from kipuka_core.domain.authenticate import Authentication
+from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.issuance import Issuance
+from kipuka_core.domain.judge import Judge, NamedPolicy
+from kipuka_core.domain.pipeline import Road
+from kipuka_core.domain.ports import (
+    Authenticator,
+    CaBackend,
+    EventSink,
+    KeyStore,
+    LockoutLimits,
+    Policy,
+    Signer,
+    TlsMaterial,
+)
+from kipuka_core.domain.remembered import RememberedRequests
+from kipuka_core.domain.renewal import RenewalRule
+from kipuka_core.domain.reservations import Reservations
+from kipuka_core.domain.rules import check_label
+from kipuka_core.edges.blocking import BlockingWork
+from kipuka_core.edges.events import ConfiguredSink, Events
+from kipuka_core.edges.http.est import EstApp, EstSettings
+from kipuka_core.edges.store import SqlStore, open_store
+from kipuka_core.edges.tls.anchors import load_anchors
+from kipuka_core.errors import ConfigurationError
+from kipuka_core.hooks.lifecycle import PortT, open_port
+from kipuka_core.hooks.manager import Plugins, load_plugins
+from kipuka_core.hooks.provider import Services
+from kipuka_core.model.certificate import CaChain, CsrAttributes
+from kipuka_core.model.label import ChannelBindingMode, Label
+from kipuka_core.wire.reader import WireReader
+
+CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  # an OID (RFC 2985 5.4.1)
+_CORE_KEYS = {
+    "authenticator": ("use",),
+    "policy": ("use",),
+    "ca_backend": ("backend", "is_default"),
+    "event_sink": ("use", "required"),
+}
+"""Keys of a plugin's table that the core takes for itself; good to suggest to somebody who misspelt one."""
+_URI_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
+
+
+def utc_now() -> datetime:
+    """The clock of the server."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """A server with everything open, before it listens."""
+
+    config: Config
+    plugins: Plugins
+    labels: dict[str, Label]
+    cas: dict[str, CaBackend]
+    policies: tuple[NamedPolicy, ...]
+    authenticators: dict[str, Authenticator]
+    store: SqlStore
+    events: Events
+    road: Road
+    approvals: Approvals
+    est: EstApp
+    client_anchors: tuple[x509.Certificate, ...]
+    own_issuers: tuple[x509.Certificate, ...]
+    warnings: list[str]
+    open_tls: Callable[[PluginTable], Any]
+    """Opens a TLS material provider, closed together with all the rest."""
+
+    async def ping(self) -> dict[str, str]:
+        """What does not work now, by name; empty when all does."""
+        parts: dict[str, Callable[[], Any]] = {"database": self.store.ping}
+        parts |= {f"ca {name}": backend.ping for name, backend in self.cas.items()}
+        parts |= {f"auth {name}": port.ping for name, port in self.authenticators.items()}
+        problems = {}
+        for name, ping in parts.items():
+            try:
+                await self.road.guard.call(name, ping, expect=type(None))
+            except Exception as error:  # noqa: BLE001  # whatever it is, this part does not work
+                problems[name] = getattr(error, "detail", "") or str(error)
+        return problems
+
+
+@asynccontextmanager
+async def assemble(
+    config: Config, *, clock: Callable[[], datetime] = utc_now, database_url: str | None = None
+) -> AsyncIterator[Assembly]:
+    """Open everything that the configuration names.
+
+    ``database_url`` replaces the configured one (``kipuka check`` leaves the real one alone). Raises
+    ConfigurationError, one line, for the first thing that cannot be opened; what was open by then is closed.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _Builder(config, clock, database_url or config.database_url, stack).build()
+
+
+@dataclass(slots=True)
+class _Builder:
+    config: Config
+    clock: Callable[[], datetime]
+    database_url: str
+    stack: AsyncExitStack
+    warnings: list[str] = field(default_factory=list)
+    key_stores: dict[str, KeyStore] = field(default_factory=dict)
+    own_issuers: list[x509.Certificate] = field(default_factory=list)
+
+    async def build(self) -> Assembly:
+        config = self.config
+        self.warnings.extend(warnings(config))
+        plugins = load_plugins(config.plugins.enable)
+        all_labels = {label.name: label for label in labels(config)}
+        for label in all_labels.values():
+            check_label(label)
+        store = await self.stack.enter_async_context(open_store(self.database_url))
+        guard = Guard(config.plugins.timeout)
+        client_auth = config.tls.client_auth
+        anchors = load_anchors(client_auth.trust_anchors, where="tls.client_auth.trust_anchors", now=self.clock())
+        services = self._services(store, tuple(all_labels.values()), anchors)
+        opener = _Opener(plugins, services, config.base_dir, self.stack)
+
+        sinks = await self._sinks(opener)
+        events = Events(sinks, store, guard)
+        await self._open_key_stores(opener)
+        cas = {
+            table.name: await opener.open("ca_backend", table, CaBackend, id=table.name) for table in config.ca_backends
+        }
+        chains = {ca_id: await backend.chain() for ca_id, backend in cas.items()}
+        self.own_issuers.extend(_issuers(chains))
+        policies = tuple(
+            [NamedPolicy(table.name, await opener.open("policy", table, Policy)) for table in config.policies]
+        )
+        authenticators = {
+            table.name: await opener.open("authenticator", table, Authenticator) for table in config.authenticators
+        }
+        checks.check_together(
+            config, tuple(all_labels.values()), cas=cas, chains=chains, authenticators=authenticators, anchors=anchors
+        )
+
+        road = self._road(store, events, guard, cas, policies, authenticators)
+        est = EstApp(
+            road=road,
+            labels=all_labels,
+            advertised={name: await _advertised(label, policies, guard) for name, label in all_labels.items()},
+            events=events,
+            clock=self.clock,
+            settings=EstSettings(
+                base_path=config.est.base_path,
+                max_body_bytes=config.server.max_body_size,
+                body_timeout_seconds=config.server.body_timeout,
+            ),
+        )
+        self.stack.push_async_callback(road.drain)
+        return Assembly(
+            config=config,
+            plugins=plugins,
+            labels=all_labels,
+            cas=cas,
+            policies=policies,
+            authenticators=authenticators,
+            store=store,
+            events=events,
+            road=road,
+            approvals=Approvals(road=road, store=store, events=events, labels=all_labels),
+            est=est,
+            client_anchors=anchors,
+            own_issuers=tuple(self.own_issuers),
+            warnings=self.warnings,
+            open_tls=lambda table: opener.open("tls_material", table, TlsMaterial),
+        )
+
+    def _services(
+        self, store: SqlStore, all_labels: tuple[Label, ...], anchors: tuple[x509.Certificate, ...]
+    ) -> Services:
+        config = self.config
+        return Services(
+            store=store,
+            clock=self.clock,
+            run_blocking=BlockingWork().run,
+            open_signer=self._open_signer,
+            base_dir=config.base_dir,
+            state_dir=config.server.state_dir,
+            labels=all_labels,
+            client_anchors=anchors,
+            own_issuers=lambda: self.own_issuers,
+            accept_unrecorded=config.revocation.accept_unrecorded,
+            strict_permissions=config.server.strict_permissions,
+            warn=self.warnings.append,
+        )
+
+    async def _sinks(self, opener: _Opener) -> list[ConfiguredSink]:
+        sinks = []
+        for table, settings in zip(self.config.event_sinks, self.config.audit.sink, strict=True):
+            sinks.append(
+                ConfiguredSink(table.name, await opener.open("event_sink", table, EventSink), settings.required)
+            )
+        return sinks
+
+    async def _open_key_stores(self, opener: _Opener) -> None:
+        for table in self.config.key_stores:
+            key_store = await opener.open("key_store", table, KeyStore)
+            for scheme in key_store.schemes:
+                if scheme in self.key_stores:
+                    raise ConfigurationError(table.toml_path, f"another key store serves {scheme}: URIs already")
+                self.key_stores[scheme] = key_store
+
+    async def _open_signer(self, key_uri: str) -> Signer:
+        match = _URI_SCHEME.match(key_uri)
+        scheme = match[1] if match else "file"
+        if scheme not in self.key_stores:
+            known = ", ".join(sorted(self.key_stores))
+            hint = '; install kipuka-hsm and add "hsm" to [plugins] enable' if scheme == "pkcs11" else ""
+            raise ConfigurationError("", f"no key store serves {scheme}: URIs (known: {known}){hint}")
+        return await self.key_stores[scheme].signer(key_uri)
+
+    def _road(  # noqa: PLR0917  # every part of the road
+        self,
+        store: SqlStore,
+        events: Events,
+        guard: Guard,
+        cas: dict[str, CaBackend],
+        policies: tuple[NamedPolicy, ...],
+        authenticators: dict[str, Authenticator],
+    ) -> Road:
+        limits = next((port.lockout_limits for port in authenticators.values() if port.lockout_limits), LockoutLimits())
+        # A lease outlives the slowest road: every plugin once, up to its timeout.
+        calls = 2 * len(policies) + 4
+        return Road(
+            authentication=Authentication(
+                authenticators=authenticators, guard=guard, store=store, events=events, limits=limits
+            ),
+            reader=WireReader(),
+            remembered=RememberedRequests(store, events),
+            reservations=Reservations(store, events, lease_seconds=round(guard.timeout_seconds * calls)),
+            renewal=RenewalRule(store, accept_unrecorded=self.config.revocation.accept_unrecorded),
+            judge=Judge(policies, guard),
+            issuance=Issuance(cas, guard, store, events),
+            cas=cas,
+            guard=guard,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """Opens ports by what the file says of them."""
+
+    plugins: Plugins
+    services: Services
+    base_dir: Path
+    stack: AsyncExitStack
+
+    async def open(self, kind: str, table: PluginTable, port: type[PortT], **more: str) -> PortT:
+        provider = self.plugins.provider(kind, table.use, table.toml_path)
+        settings = validate_table(
+            provider.settings,
+            {**table.settings, **more},
+            table.toml_path,
+            base_dir=self.base_dir,
+            other_keys=_CORE_KEYS.get(kind, ()),
+        )
+        return await open_port(provider, settings, self.services, port=port, where=table.toml_path, stack=self.stack)
+
+
+def _issuers(chains: dict[str, CaChain]) -> list[x509.Certificate]:
+    return list(dict.fromkeys(each for chain in chains.values() for each in (*chain.certificates, *chain.previous)))
+
+
+async def _advertised(label: Label, policies: tuple[NamedPolicy, ...], guard: Guard) -> CsrAttributes:
+    """What policies say, what the core demands (RFC 7030 4.5.2: challengePassword), what the operator adds."""
+    wanted = CsrAttributes()
+    if label.rules.channel_binding is ChannelBindingMode.REQUIRED:
+        wanted = CsrAttributes(oids=(CHALLENGE_PASSWORD,))
+    for each in policies:
+        wanted = wanted.merged(await guard.call(each.name, each.policy.advertise, label, expect=CsrAttributes))
+    return wanted.merged(CsrAttributes(oids=label.csr_attributes))

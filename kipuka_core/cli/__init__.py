@@ -1,0 +1,57 @@
+"""The command ``kipuka``. Subcommands are imported when they are called: ``kipuka --help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from kipuka_core.cli.plugin_commands import plugin_commands
+from kipuka_core.errors import KipukaError
+
+_COMMANDS: dict[str, str] = {
+    "serve": "kipuka_core.cli.serve:serve",
+    "init": "kipuka_core.cli.init:init",
+    "check": "kipuka_core.cli.check:check",
+    "explain": "kipuka_core.cli.explain:explain",
+    "plugins": "kipuka_core.cli.plugins:plugins",
+    "otp": "kipuka_core.cli.otp:otp",
+    "certs": "kipuka_core.cli.certs:certs",
+}
+
+
+class _LazyGroup(click.Group):
+    """Built-in commands by name, then those of the plugins that the configuration enables."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_COMMANDS, *sorted(plugin_commands(_COMMANDS))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _COMMANDS:
+            module, _, name = _COMMANDS[cmd_name].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), name)
+            return command
+        return plugin_commands(_COMMANDS).get(cmd_name)
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="kipuka")
+def cli() -> None:
+    r"""Give devices their certificates: an EST server (RFC 7030) made of plugins.
+
+    \b
+    Try it:     kipuka serve --dev
+    Set it up:  kipuka init, kipuka check, kipuka serve
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: an expected error is one line on standard error and exit code 1, never a traceback."""
+    try:
+        return cli.main(args=arguments, prog_name="kipuka")
+    except KipukaError as error:
+        for line in str(error).splitlines():
+            print(f"kipuka: error: {line}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,45 @@
+"""What a valid configuration should still tell its operator: at start-up, in ``kipuka check``, on the health page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kipuka_core.config.labels import labels
+from kipuka_core.config.model import Config
+from kipuka_core.config.sections.server import ClientAuthMode
+from kipuka_core.model.label import Label, SubjectBinding
+
+
+def warnings(config: Config) -> list[str]:
+    """One sentence each, which begins with the TOML path to change. Empty: nothing to say."""
+    found: list[str] = []
+    if config.tls.client_auth.mode is ClientAuthMode.NONE:
+        found.append('tls.client_auth.mode: "none" is for development only; no client can renew with its certificate')
+    if not config.has_admin_credential:
+        found.append(
+            "admin.client_auth: nobody has an admin credential; the admin listener answers /admin/health/live and "
+            "/admin/health/ready only"
+        )
+    for label in labels(config):
+        found.extend(_label_warnings(label))
+    found.extend(_without_effect("auth", config.auth.tables, {table.name for table in config.authenticators}))
+    found.extend(_without_effect("policy", config.policy.tables, set(config.policy.order)))
+    return found
+
+
+def _label_warnings(label: Label) -> list[str]:
+    door = f'label "{label.name}"' if label.name else "the door without a label"
+    found = []
+    if not label.rules.require_proof_of_possession:
+        found.append(f"enrollment.require_proof_of_possession: false at {door} is for development only (RFC 7030 3.4)")
+    if label.rules.subject_binding is SubjectBinding.ANY:
+        found.append(f'enrollment.subject_binding: "any" at {door} lets every client get a certificate for any name')
+    return found
+
+
+def _without_effect(section: str, tables: Iterable[str], used: set[str]) -> list[str]:
+    return [
+        f"{section}.{name}: has no effect, because {section}.order does not name it"
+        for name in tables
+        if name not in used
+    ]

@@ -1,0 +1,146 @@
+"""The tables that choose and set up plugins, and those of the store, of revocation and of the audit trail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from kipuka_core.config.section import NotYet, OpenSection, Section
+from kipuka_core.config.values import AuthOrder, CaId, Duration, ProviderName, Switch
+
+PluginSettings = dict[str, Any]
+
+
+class Ca(OpenSection):
+    """A certification authority. The rest of the table is the backend's settings.
+
+    Without any `[[ca]]` the embedded CA under `state_dir` serves, which `kipuka init` makes.
+    """
+
+    id: CaId = Field(description="What labels and the admin API call it.", examples=["default"])
+    backend: ProviderName = Field(default="local", description="A CA backend provider.")
+    is_default: Switch = Field(
+        default=False,
+        description="The one for labels that name none, and for the door without a label. If none says so: the first.",
+    )
+
+
+class ProviderTable(OpenSection):
+    """Settings of one provider, under the name that `order` uses."""
+
+    use: ProviderName | None = Field(
+        default=None, description="The provider. Absent: the table's own name.", examples=["otp"]
+    )
+
+
+class _Providers(OpenSection):
+    """A table whose tables are settings of providers."""
+
+    __pydantic_extra__: dict[str, ProviderTable] = Field(init=False)
+    extra_tables: ClassVar[type[Section] | None] = ProviderTable
+
+    @property
+    def tables(self) -> dict[str, ProviderTable]:
+        """The settings by name: ``[auth.NAME]``, ``[policy.NAME]``."""
+        return dict(self.__pydantic_extra__)
+
+
+class Auth(_Providers):
+    """Who may ask. The first authenticator that knows the client decides."""
+
+    order: AuthOrder = Field(
+        default=(("mtls",), ("otp",)),
+        description='Names; an inner list means all of them: `["otp", ["mtls", "basic"]]`. An empty list is an error.',
+    )
+
+
+class Policy(_Providers):
+    """What may be asked. Every policy is asked; a denial outweighs waiting, waiting outweighs consent.
+
+    An `[enrollment]` key whose policy is not in the order is an error.
+    """
+
+    order: Annotated[tuple[ProviderName, ...], Field(min_length=1)] = Field(
+        default=("keys", "names", "extensions", "validity"),
+        description="Names. An empty list is an error.",
+    )
+
+
+class Plugins(Section):
+    """Plugins beyond the built-in ones. Installed is not enabled."""
+
+    enable: tuple[ProviderName, ...] = Field(
+        default=(), description="Names of `kipuka.plugins` entry points of installed distributions.", examples=[["hsm"]]
+    )
+    timeout: Duration = Field(default=10, description="For any call into a plugin; a late answer is a refusal.")
+
+
+def _database_url(url: str) -> str:
+    # The URL may hold a password: no message repeats it.
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in {"sqlite", "postgresql"}:
+        raise ValueError('must begin with "sqlite:///" or "postgresql://"')
+    if scheme == "sqlite" and (not rest.startswith("/") or rest in {"/", "/:memory:"}):
+        raise ValueError('must name a file, as in "sqlite:////var/lib/kipuka/kipuka.db"')
+    return url
+
+
+class Db(Section):
+    """The store: certificates, one-time passwords, requests, events."""
+
+    url: Annotated[str, AfterValidator(_database_url)] | None = Field(
+        default=None,
+        repr=False,
+        description=(
+            "`sqlite:///…` (a relative path is relative to the file) or `postgresql://…`. Absent: `kipuka.db` under "
+            "`state_dir`."
+        ),
+        examples=["sqlite:////var/lib/kipuka/kipuka.db"],
+    )
+
+
+RevocationCheck = Literal["none", "crl", "ocsp", "ocsp-then-crl"]
+
+
+class Revocation(Section):
+    """Client certificates that kipuka has no record of. Recorded ones are always checked in the store."""
+
+    check: Annotated[RevocationCheck, NotYet(("crl", "ocsp", "ocsp-then-crl"))] = Field(
+        default="none", description="How they are checked. Only `none` is available yet."
+    )
+    accept_unrecorded: Switch = Field(
+        default=False,
+        description="A certificate of an own CA without a record can be renewed although it is not checked.",
+    )
+    crls: Annotated[tuple[str, ...], NotYet()] = Field(
+        default=(), description="CRLs: files or URLs.", examples=[["/etc/kipuka/device-ca.crl"]]
+    )
+    responder: Annotated[str | None, NotYet()] = Field(
+        default=None,
+        description="The OCSP responder. Absent: the one named in the certificate.",
+        examples=["http://ocsp.example"],
+    )
+    soft_fail: Annotated[Switch, NotYet()] = Field(
+        default=False, description="A certificate whose status cannot be found out is accepted."
+    )
+    cache_ttl: Annotated[Duration, NotYet()] = Field(default=300, description="How long an answer is good for.")
+    timeout: Annotated[Duration, NotYet()] = Field(default=10, description="For asking a responder or fetching a CRL.")
+
+
+class AuditSink(OpenSection):
+    """Where audit events go besides the store. The rest of the table is the sink's settings.
+
+    Without any `[[audit.sink]]` events go to a `jsonl` file under `state_dir`.
+    """
+
+    use: ProviderName = Field(
+        default="jsonl", description="An event sink provider: `jsonl`, `syslog`, `stdout`, a plugin's."
+    )
+    required: Switch = Field(default=True, description="When this sink fails, nothing is issued.")
+
+
+class Audit(Section):
+    """The audit trail."""
+
+    sink: tuple[AuditSink, ...] = Field(default=(AuditSink(),), description="Event sinks.")

@@ -1,0 +1,229 @@
+"""``[server]``, ``[tls]`` and ``[admin]``: where kipuka listens, as whom, and to whom."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kipuka_core.config.section import NotYet, Section
+from kipuka_core.config.values import (
+    TLS12_CIPHER_SUITES,
+    Address,
+    CipherSuite,
+    Count,
+    Duration,
+    ListenAddress,
+    PathList,
+    ProviderName,
+    Switch,
+)
+
+TlsVersion = Literal["1.2", "1.3"]
+CipherSuites = Annotated[tuple[CipherSuite, ...], Field(min_length=1)]
+
+
+class Server(Section):
+    """Listeners, limits and the directory that belongs to the server."""
+
+    listen: ListenAddress = Field(
+        default=Address("0.0.0.0", 8443),  # noqa: S104  # an EST server is there for the devices around it
+        description="Where EST is served; `[::]:8443` too.",
+    )
+    admin_listen: ListenAddress = Field(
+        default=Address("127.0.0.1", 9443),
+        description="Where the admin API is served, with TLS settings of its own. Never the same as `listen`.",
+    )
+    http_listen: Annotated[ListenAddress | None, NotYet()] = Field(
+        default=None,
+        description="Plain HTTP for CRLs, CA certificates and OCSP only.",
+        examples=["0.0.0.0:8080"],
+    )
+    workers: Count = Field(
+        default=1,
+        description="Processes serving EST. The admin API is served by one process of its own.",
+    )
+    max_body_size: Count = Field(
+        default=65536, description="Bytes of a request body, chunked or not; more is answered with 413."
+    )
+    max_connections: Count = Field(
+        default=4096, description="Connections at once; one beyond is closed at once and counted."
+    )
+    max_connections_per_address: Count = Field(
+        default=1024, description="Connections at once from one address; one beyond is closed at once and counted."
+    )
+    handshake_timeout: Duration = Field(default=10, description="For the TLS handshake.")
+    header_timeout: Duration = Field(default=10, description="For the head of a request, from its first byte.")
+    body_timeout: Duration = Field(default=30, description="For the body of a request.")
+    idle_timeout: Duration = Field(default=30, description="For the next request on an open connection.")
+    shutdown_timeout: Duration = Field(default=30, description="For requests under way when the server is stopped.")
+    state_dir: Path = Field(
+        default=Path("/var/lib/kipuka"),
+        description="Database, embedded CA, control socket. The environment variable `KIPUKA_STATE_DIR` overrides it.",
+    )
+    proxy_protocol_from: Annotated[tuple[str, ...], NotYet()] = Field(
+        default=(),
+        description="Addresses that may send PROXY protocol v2.",
+        examples=[["192.0.2.10"]],
+    )
+    strict_permissions: Switch = Field(
+        default=False,
+        description="A key or password file that others can read is an error instead of a warning.",
+    )
+
+
+class ClientAuthMode(StrEnum):
+    """Whether a connection has to present a client certificate."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    NONE = "none"
+
+
+class ClientAuth(Section):
+    """Client certificates on the EST listener (RFC 7030 3.3.2)."""
+
+    mode: ClientAuthMode = Field(
+        default=ClientAuthMode.OPTIONAL,
+        description=(
+            "`required`: every connection presents a certificate that chains, is in time and is not revoked, "
+            "`/cacerts` included. `optional`: verified when presented, else another authenticator decides. "
+            "`none`: not asked for; for development, and a warning says so."
+        ),
+    )
+    trust_anchors: PathList = Field(
+        default=(),
+        description=(
+            "PEM files, each with any number of certificates; every one is an anchor, so an issuing CA alone "
+            "suffices. Required unless `mode` is `none`."
+        ),
+        examples=["/etc/kipuka/tls/device-cas.pem"],
+    )
+    trust_own_cas: Switch = Field(
+        default=True,
+        description=(
+            "The issuers of every `[[ca]]`, with `previous` and the upstream chain, are trusted too, so that devices "
+            "can renew."
+        ),
+    )
+
+
+class ServerTls(Section):
+    """What a listener presents and speaks, and where its certificate comes from."""
+
+    cert: Path | None = Field(
+        default=None,
+        description="PEM; the server's certificate first, then intermediates. Required.",
+        examples=["/etc/kipuka/tls/server.pem"],
+    )
+    key: Path | None = Field(
+        default=None, description="PEM; its private key. Required.", examples=["/etc/kipuka/tls/server.key"]
+    )
+    key_password_env: str | None = Field(
+        default=None,
+        description="The environment variable that holds the password of an encrypted key.",
+        examples=["KIPUKA_TLS_KEY_PASSWORD"],
+    )
+    key_password_file: Path | None = Field(
+        default=None,
+        description="The file that holds the password of an encrypted key, in its first line.",
+        examples=["/etc/kipuka/tls/server.key.password"],
+    )
+    min_version: TlsVersion = Field(default="1.2", description="Nothing older can be configured (RFC 8996).")
+    cipher_suites: CipherSuites = Field(
+        default=TLS12_CIPHER_SUITES,
+        description=(
+            "TLS 1.2 only, in order of preference. The default holds every suite that is possible; those of TLS 1.3 "
+            "are fixed."
+        ),
+    )
+    material: Annotated[ProviderName, NotYet(("self",))] = Field(
+        default="files",
+        description=(
+            "A TLS material provider. `files` reads `cert` and `key`; `self`, which keeps a server certificate from "
+            "an own CA renewed, is not available yet."
+        ),
+    )
+
+
+class Tls(ServerTls):
+    """The EST listener's TLS."""
+
+    client_auth: ClientAuth = Field(default_factory=ClientAuth, description="Client certificates.")
+
+
+class AdminToken(Section):
+    """A bearer token with a name and a role. Not available yet."""
+
+    name: str = Field(description="Who is meant, for the audit trail.", examples=["grafana"])
+    role: Literal["operator", "viewer"] = Field(description="What it may do.", examples=["viewer"])
+    env: str | None = Field(default=None, description="The environment variable that holds it.", examples=["TOKEN"])
+    file: Path | None = Field(default=None, description="The file that holds it.", examples=["/etc/kipuka/token"])
+
+
+class AdminClientAuth(Section):
+    """Client certificates on the admin listener. Never inherited from `[tls.client_auth]`.
+
+    Without this table nobody has an admin credential: the listener starts, answers `/admin/health/live` and
+    `/admin/health/ready` only, and start-up says so.
+    """
+
+    mode: ClientAuthMode = Field(
+        default=ClientAuthMode.REQUIRED, description="As in `[tls.client_auth]`, for the admin listener."
+    )
+    trust_anchors: PathList = Field(
+        default=(),
+        description=(
+            "PEM files with the CAs of administrators. Only a certificate whose direct issuer is in them, and which "
+            "is not an issuer of a `[[ca]]`, is an operator. Required unless `mode` is `none`."
+        ),
+        examples=["/etc/kipuka/tls/admin-ca.pem"],
+    )
+
+
+class AdminTls(Section):
+    """TLS of the admin listener; a key that is absent is as in `[tls]`."""
+
+    cert: Path | None = Field(
+        default=None,
+        description="As in `[tls]`. Set together with `key`.",
+        examples=["/etc/kipuka/tls/admin-server.pem"],
+    )
+    key: Path | None = Field(default=None, description="As in `[tls]`.", examples=["/etc/kipuka/tls/admin-server.key"])
+    min_version: TlsVersion | None = Field(default=None, description="As in `[tls]`.", examples=["1.3"])
+    cipher_suites: CipherSuites | None = Field(
+        default=None, description="As in `[tls]`.", examples=[list(TLS12_CIPHER_SUITES[:4])]
+    )
+
+
+class Admin(Section):
+    """The admin API: who may use it."""
+
+    bearer_token_env: Annotated[str | None, NotYet()] = Field(
+        default=None,
+        description="The environment variable that holds one operator's bearer token.",
+        examples=["KIPUKA_ADMIN_TOKEN"],
+    )
+    bearer_token_file: Annotated[Path | None, NotYet()] = Field(
+        default=None,
+        description="The file that holds one operator's bearer token.",
+        examples=["/etc/kipuka/admin-token"],
+    )
+    operators: Annotated[tuple[str, ...], NotYet()] = Field(
+        default=(),
+        description=(
+            "RFC 4514 subjects of administrators who may change things, compared parsed. With `viewers` empty too, "
+            "every certificate that `[admin.client_auth]` admits is an operator's."
+        ),
+        examples=[["CN=Ana,O=Example"]],
+    )
+    viewers: Annotated[tuple[str, ...], NotYet()] = Field(
+        default=(),
+        description="RFC 4514 subjects of administrators who may look.",
+        examples=[["CN=Ben,O=Example"]],
+    )
+    token: Annotated[tuple[AdminToken, ...], NotYet()] = Field(default=(), description="Further bearer tokens.")
+    client_auth: AdminClientAuth | None = Field(default=None, description="Client certificates.")
+    tls: AdminTls = Field(default_factory=AdminTls, description="TLS of the admin listener.")

@@ -1,0 +1,231 @@
+"""The types of values in ``kipuka.toml``: how they are read, checked, and shown in the reference.
+
+Each type reads what a person writes and leaves what the code wants (seconds, dotted OIDs, parsed addresses). Its JSON
+form is again what a person writes; the reference page and the schema show defaults in that form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, Strict, StringConstraints, WithJsonSchema
+
+from kipuka_core.config.oids import (
+    EXT_KEY_USAGES,
+    EXTENSIONS,
+    HASHES,
+    dotted_oid,
+    name_of,
+    named_oid,
+)
+from kipuka_core.hooks import durations
+from kipuka_core.model.key_type import KeyType, parse_key_type
+from kipuka_core.model.key_usage import KEY_USAGES
+
+
+def _json(kind: str, **schema: Any) -> WithJsonSchema:
+    """A JSON schema whose ``x-kind`` is the word that the reference page shows as type."""
+    return WithJsonSchema({"x-kind": kind, **schema})
+
+
+def _read_text(read: Callable[[str], object]) -> BeforeValidator:
+    """A validator for values that are written as text."""
+
+    def validate(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError("must be text in quotes")  # noqa: TRY004  # pydantic turns only ValueError into an error line
+        return read(value)
+
+    return BeforeValidator(validate)
+
+
+# -- numbers and switches: TOML has types, so "1" is not 1 and 1 is not true -------------------------------------------
+Switch = Annotated[bool, Strict()]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Days = Annotated[int, Strict(), Field(ge=1, le=36500)]
+
+
+# -- durations ---------------------------------------------------------------------------------------------------------
+def format_duration(seconds: int) -> str:
+    """A short way to write a duration: ``"15m"`` for 900, ``"90s"`` for 90, and ``"24h"`` rather than ``"1d"``."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % length == 0 and seconds > length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+Duration = Annotated[
+    durations.Duration,
+    PlainSerializer(format_duration, when_used="json"),
+    _json("duration", anyOf=[{"type": "string", "pattern": "^[0-9]+[smhd]$"}, {"type": "integer", "minimum": 1}]),
+]
+"""Whole seconds, at least one; shown as a person writes them."""
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener listens. ``host`` is a name or an IP address without brackets; port 0 means any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether this means every interface."""
+        try:
+            return ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
+    def collides_with(self, other: Address) -> bool:
+        """Whether the operating system would refuse, or a reader would mistake, the two side by side."""
+        if self.port != other.port or self.port == 0:
+            return False
+        return self.host.lower() == other.host.lower() or self.is_wildcard or other.is_wildcard
+
+
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([A-Za-z0-9._-]+)):(\d{1,5})")
+
+
+def parse_address(value: object) -> Address:
+    """``host:port``, ``192.0.2.1:8443`` or ``[::]:8443``. Raises ValueError."""
+    if isinstance(value, Address):
+        return value
+    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[3]) > 65535:
+        raise ValueError('must be host:port, such as "0.0.0.0:8443" or "[::]:8443"')
+    if match[1]:
+        try:
+            return Address(str(ip_address(match[1])), int(match[3]))
+        except ValueError:
+            raise ValueError(f"[{match[1]}] is not an IPv6 address") from None
+    return Address(match[2], int(match[3]))
+
+
+ListenAddress = Annotated[
+    Address,
+    BeforeValidator(parse_address),
+    PlainSerializer(str, when_used="json"),
+    _json("address", type="string", pattern="^.+:[0-9]{1,5}$"),
+]
+
+
+# -- paths and lists ---------------------------------------------------------------------------------------------------
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _one_for_one(paths: tuple[Path, ...]) -> str | list[str]:
+    return str(paths[0]) if len(paths) == 1 else [str(path) for path in paths]
+
+
+PathList = Annotated[
+    tuple[Path, ...],
+    BeforeValidator(_one_or_many),
+    PlainSerializer(_one_for_one, when_used="json"),
+    _json("path or list of paths", anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
+]
+"""A path or a list of them."""
+
+
+# -- certificates ------------------------------------------------------------------------------------------------------
+def _named(names: Mapping[str, str], kind: str) -> tuple[Any, ...]:
+    shown = PlainSerializer(lambda oid: name_of(oid, names), when_used="json")
+    return (_read_text(lambda text: named_oid(text, names)), shown, _json(kind, type="string"))
+
+
+def _key_usage(text: str) -> str:
+    # X.509 renamed the bit that RFC 5280 4.2.1.3 calls nonRepudiation
+    wanted = "contentcommitment" if text.lower() == "nonrepudiation" else text.lower()
+    for name in KEY_USAGES:
+        if name.lower() == wanted:
+            return name
+    raise ValueError(f'unknown key usage "{text}"; known are {", ".join(KEY_USAGES)}')
+
+
+def _hash(text: str) -> str:
+    name = re.sub(r"[^a-z0-9]", "", text.lower())
+    if name not in HASHES:
+        raise ValueError(f'"{text}" is not accepted; possible are {", ".join(HASHES)}')
+    return name
+
+
+KeyTypeName = Annotated[KeyType, _read_text(parse_key_type), _json("key type", type="string")]
+HashName = Annotated[str, _read_text(_hash), _json("hash", type="string")]
+KeyUsageName = Annotated[str, _read_text(_key_usage), _json("key usage", type="string")]
+_EKU_READ, _EKU_SHOWN, _EKU_JSON = _named(EXT_KEY_USAGES, "extended key usage")
+ExtKeyUsageOid = Annotated[str, _EKU_READ, _EKU_SHOWN, _EKU_JSON]
+_EXTENSION_READ, _EXTENSION_SHOWN, _EXTENSION_JSON = _named(EXTENSIONS, "extension")
+ExtensionOid = Annotated[str, _EXTENSION_READ, _EXTENSION_SHOWN, _EXTENSION_JSON]
+Oid = Annotated[str, _read_text(dotted_oid), _json("OID", type="string")]
+
+ID_PLACEHOLDER = "{id}"
+
+
+def _subject_pattern(text: str) -> str:
+    if ID_PLACEHOLDER not in text:
+        raise ValueError('must contain "{id}", which stands for the entity id, or it would bind names to nobody')
+    try:
+        re.compile(text.replace(ID_PLACEHOLDER, "id"))
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    return text
+
+
+SubjectPattern = Annotated[str, _read_text(_subject_pattern), _json("regular expression", type="string")]
+
+# -- TLS ---------------------------------------------------------------------------------------------------------------
+TLS12_CIPHER_SUITES = (
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+)
+"""Forward secret and authenticated encryption: what can be configured, and the default in this order."""
+
+
+def _cipher_suite(text: str) -> str:
+    if text not in TLS12_CIPHER_SUITES:
+        possible = ", ".join(TLS12_CIPHER_SUITES)
+        raise ValueError(f'"{text}" cannot be used; possible for TLS 1.2 are {possible} (those of TLS 1.3 are fixed)')
+    return text
+
+
+CipherSuite = Annotated[
+    str, _read_text(_cipher_suite), _json("IANA cipher suite", type="string", enum=list(TLS12_CIPHER_SUITES))
+]
+
+# -- names -------------------------------------------------------------------------------------------------------------
+ProviderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"), _json("name", type="string")]
+CA_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+CaId = Annotated[str, StringConstraints(pattern=CA_ID_PATTERN), _json("id", type="string", pattern=CA_ID_PATTERN)]
+
+
+def _order(value: object) -> object:
+    return [_one_or_many(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _order_text(order: tuple[tuple[str, ...], ...]) -> list[str | list[str]]:
+    return [entry[0] if len(entry) == 1 else list(entry) for entry in order]
+
+
+_ORDER_ITEM = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+AuthOrder = Annotated[
+    tuple[Annotated[tuple[ProviderName, ...], Field(min_length=1)], ...],
+    BeforeValidator(_order),
+    Field(min_length=1),
+    PlainSerializer(_order_text, when_used="json"),
+    _json("list of names", type="array", items=_ORDER_ITEM, minItems=1),
+]
+"""Authenticator names; every name of an inner tuple must agree."""

@@ -1,0 +1,91 @@
+"""What becomes of a waiting request: judged again by the same code, then issued or refused (invariant 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cryptography import x509
+
+from kipuka_core.domain.pipeline import Road
+from kipuka_core.domain.ports import EventHub, Store
+from kipuka_core.errors import NotFound, RequestRefused, Unavailable
+from kipuka_core.model.certificate import Issued
+from kipuka_core.model.enrolment import Enrolment
+from kipuka_core.model.event import RequestDecided
+from kipuka_core.model.identity import ClientIdentity, OneTimeCredential
+from kipuka_core.model.label import Label
+from kipuka_core.model.record import RequestState, StoredRequest
+from kipuka_core.model.request import Connection, Operation
+from kipuka_core.model.verdict import Wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approvals:
+    """Decides waiting requests on behalf of ``actor``."""
+
+    road: Road
+    store: Store
+    events: EventHub
+    labels: Mapping[str, Label]
+
+    async def approve(self, request_id: str, *, actor: str, now: datetime) -> Issued:
+        """Judge the request again, with every Wait answered, and issue.
+
+        Raises RequestRefused when a rule or policy objects now; the request goes on waiting then.
+        """
+        stored = await self._waiting(request_id)
+        enrolment = self._enrolment(stored, now)
+        assessment = await self.road.assess(enrolment)
+        approved = assessment.outcome(waits_are_answered=True)
+        if isinstance(approved, Wait):  # cannot be: a Wait was just answered
+            raise Unavailable(approved.reason)
+        await self.events.emit(_decided(stored, actor, now, "approved", ""))
+        outcome = await self.road.issuance.issue(replace(approved))
+        if isinstance(outcome, Wait):
+            raise Unavailable(outcome.reason, code="waiting_for_ca")
+        return outcome
+
+    async def reject(self, request_id: str, *, actor: str, now: datetime, reason: str) -> None:
+        """Refuse the request for good; its one-time password is free again."""
+        stored = await self._waiting(request_id)
+        event = _decided(stored, actor, now, "rejected", reason)
+        await self.store.decide_request(request_id, refused_because=reason, event=event)
+
+    async def _waiting(self, request_id: str) -> StoredRequest:
+        stored = await self.store.get_request(request_id)
+        if stored is None or stored.state is not RequestState.WAITING:
+            raise NotFound("no request with this id is waiting")
+        return stored
+
+    def _enrolment(self, stored: StoredRequest, now: datetime) -> Enrolment:
+        label = self.labels.get(stored.label)
+        if label is None:
+            raise RequestRefused(f"the label {stored.label!r} of this request is not configured any more")
+        certificate = stored.client_certificate_der and x509.load_der_x509_certificate(stored.client_certificate_der)
+        return Enrolment(
+            request_id=stored.id,
+            operation=Operation(stored.operation),
+            label=label,
+            identity=ClientIdentity(
+                authenticator=stored.authenticator,
+                entity_id=stored.entity_id,
+                names=frozenset(stored.names),
+                certificate=certificate or None,
+                one_time=OneTimeCredential(stored.otp_id) if stored.otp_id else None,
+            ),
+            csr=self.road.reader.decode(stored.csr_der),
+            connection=Connection(
+                source_address=stored.source_address,
+                tls_version=stored.tls_version,
+                client_chain=(certificate,) if certificate else (),
+            ),
+            time=now,
+        )
+
+
+def _decided(stored: StoredRequest, actor: str, now: datetime, decision: str, reason: str) -> RequestDecided:
+    return RequestDecided(
+        time=now, request_id=stored.id, actor=actor, label=stored.label, reason=reason, decision=decision
+    )

@@ -1,0 +1,110 @@
+"""From an approved template to a recorded certificate: sign, check, announce, record; in this order and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.ports import AlreadyIssued, CaBackend, EventHub, ReservationLost, Store
+from kipuka_core.domain.postcheck import check_issued
+from kipuka_core.domain.remembered import stored_request
+from kipuka_core.errors import PostcheckFailed, Unavailable
+from kipuka_core.model.certificate import Approved, Issued
+from kipuka_core.model.event import CertificateIssued
+from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
+from kipuka_core.model.key_type import describe_key, key_type_of
+from kipuka_core.model.names import san_entry
+from kipuka_core.model.record import RecordedCertificate, RequestState
+from kipuka_core.model.verdict import Wait
+
+_OUTCOMES: tuple[type[Issued | Wait], ...] = (Issued, Wait)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuance:
+    """Has approved templates signed and remembers what was signed (invariant 2)."""
+
+    cas: Mapping[str, CaBackend]
+    guard: Guard
+    store: Store
+    events: EventHub
+
+    async def issue(self, approved: Approved) -> Issued | Wait:
+        """Return the certificate once its record is durable, or the CA's Wait.
+
+        Raises PluginFailed, PostcheckFailed or Unavailable; then nothing was recorded and nothing may leave.
+        """
+        enrolment = approved.enrolment
+        ca_id = enrolment.label.ca_id
+        backend = self.cas[ca_id]
+        template = replace(approved.template)  # what was judged, out of the backend's reach
+        if backend.external:
+            await self.store.remember(stored_request(enrolment, RequestState.INTENT))
+        outcome: Issued | Wait = await self.guard.call(ca_id, backend.issue, approved, expect=_OUTCOMES)
+        if isinstance(outcome, Wait):
+            return outcome
+        check_issued(outcome.certificate, template, approved.issuer)
+        event = _issued_event(outcome.certificate, approved)
+        await self.events.announce(event)
+        try:
+            await self.store.commit(_record(outcome.certificate, approved), event)
+        except ReservationLost:
+            raise Unavailable(
+                "the one-time password was withdrawn or its reservation ran out; repeat the request",
+                retry_after_seconds=5,
+                code="reservation_lost",
+            ) from None
+        except AlreadyIssued as error:
+            raise PostcheckFailed("its serial number is taken") from error
+        return outcome
+
+
+def _record(certificate: x509.Certificate, approved: Approved) -> RecordedCertificate:
+    enrolment, template = approved.enrolment, approved.template
+    one_time = enrolment.identity.one_time
+    return RecordedCertificate(
+        issuer_key_id=issuer_key_id(approved.issuer),
+        serial_hex=serial_hex(certificate),
+        ca_id=enrolment.label.ca_id,
+        label=enrolment.label.name,
+        entity_id=enrolment.identity.entity_id,
+        subject=template.subject.rfc4514_string(),
+        sans=tuple(map(san_entry, template.san)),
+        key_type=_key_type(approved),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        issued_at=enrolment.time,
+        certificate_der=certificate.public_bytes(serialization.Encoding.DER),
+        request_id=enrolment.request_id,
+        authenticator=enrolment.identity.authenticator,
+        otp_id=one_time.otp_id if one_time else None,
+        csr_fingerprint=enrolment.csr.fingerprint,
+    )
+
+
+def _key_type(approved: Approved) -> str:
+    public_key = approved.enrolment.csr.public_key
+    return key_type_of(public_key) or describe_key(public_key)
+
+
+def _issued_event(certificate: x509.Certificate, approved: Approved) -> CertificateIssued:
+    enrolment = approved.enrolment
+    return CertificateIssued(
+        time=enrolment.time,
+        request_id=enrolment.request_id,
+        actor=enrolment.identity.entity_id,
+        label=enrolment.label.name,
+        source_address=enrolment.connection.source_address,
+        tls_version=enrolment.connection.tls_version,
+        operation=enrolment.operation,
+        authenticator=enrolment.identity.authenticator,
+        ca_id=enrolment.label.ca_id,
+        serial=serial_hex(certificate),
+        subject=approved.template.subject.rfc4514_string(),
+        not_after=certificate.not_valid_after_utc.isoformat(),
+        key_type=_key_type(approved),
+    )

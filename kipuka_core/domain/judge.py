@@ -1,0 +1,88 @@
+"""From a CSR to an approved template: core rules, every policy's shape, every policy's verdict on the final one.
+
+The direct path, the path after approval and the dry run all come through :meth:`Judge.assess` (invariant 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cryptography import x509
+
+from kipuka_core.domain import rules
+from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.ports import Policy
+from kipuka_core.domain.renewal import carried_over, check_name_change
+from kipuka_core.domain.template import initial_template
+from kipuka_core.errors import CsrRefused, NotAllowed, PluginFailed
+from kipuka_core.model.certificate import Approved, Template
+from kipuka_core.model.enrolment import Enrolment
+from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
+
+_VERDICTS: tuple[type[Verdict], ...] = (Allow, Deny, Wait)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPolicy:
+    """A policy with its name in ``[policy] order``."""
+
+    name: str
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What every policy said of the final template."""
+
+    enrolment: Enrolment
+    issuer: x509.Certificate
+    template: Template
+    verdicts: tuple[tuple[str, Verdict], ...]
+
+    def outcome(self, *, waits_are_answered: bool = False) -> Approved | Wait:
+        """Deny outweighs Wait, Wait outweighs Allow.
+
+        ``waits_are_answered`` is for a request that a person approved. Raises CsrRefused or NotAllowed for a Deny.
+        """
+        for _, verdict in self.verdicts:
+            if isinstance(verdict, Deny):
+                kind = CsrRefused if verdict.kind is DenyKind.CSR else NotAllowed
+                raise kind(verdict.reason)
+        waits = [verdict for _, verdict in self.verdicts if isinstance(verdict, Wait)]
+        if waits and not waits_are_answered:
+            return waits[0]
+        return Approved(template=self.template, enrolment=self.enrolment, issuer=self.issuer)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Asks all policies, in the order of the configuration."""
+
+    policies: Sequence[NamedPolicy]
+    guard: Guard
+
+    async def assess(self, enrolment: Enrolment, issuer: x509.Certificate) -> Assessment:
+        """Shape the template and collect every verdict on the final one.
+
+        Raises CsrRefused or NotAllowed when a core rule is broken, PluginFailed when a policy fails.
+        """
+        rules.check_csr(enrolment.csr)
+        check_name_change(enrolment)
+        template = carried_over(initial_template(enrolment, issuer), enrolment)
+        for each in self.policies:
+            template = await self.guard.call(each.name, each.policy.shape, template, enrolment, expect=Template)
+        as_shaped = replace(template)
+        verdicts: list[tuple[str, Verdict]] = []
+        for each in self.policies:
+            verdict: Verdict = await self.guard.call(
+                each.name, each.policy.decide, template, enrolment, expect=_VERDICTS
+            )
+            if template != as_shaped:  # frozen, but Python lets a determined policy write into it
+                raise PluginFailed(each.name, "changed the template while judging it")
+            verdicts.append((each.name, verdict))
+        assessment = Assessment(enrolment=enrolment, issuer=issuer, template=as_shaped, verdicts=tuple(verdicts))
+        if not any(isinstance(verdict, Deny) for _, verdict in verdicts):
+            # After the policies, whose refusals are worded for the setting that the operator knows.
+            rules.check_template(as_shaped, enrolment, issuer)
+        return assessment

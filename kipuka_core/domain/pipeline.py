@@ -1,0 +1,131 @@
+"""The one road of an enrolment, readable top to bottom: :meth:`Road.enrol`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from kipuka_core.domain.authenticate import Authentication
+from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.issuance import Issuance
+from kipuka_core.domain.judge import Assessment, Judge
+from kipuka_core.domain.ports import CaBackend, CsrReader
+from kipuka_core.domain.remembered import RememberedRequests
+from kipuka_core.domain.renewal import RenewalRule
+from kipuka_core.domain.reservations import Reservations
+from kipuka_core.errors import RequestRefused
+from kipuka_core.model.certificate import CaChain, Issued
+from kipuka_core.model.enrolment import Enrolment, EnrolRequest
+from kipuka_core.model.identity import ClientIdentity, Offer
+from kipuka_core.model.label import Label
+from kipuka_core.model.request import Csr, Operation
+from kipuka_core.model.verdict import Wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Road:
+    """Everything between the routed request and the answer."""
+
+    authentication: Authentication
+    reader: CsrReader
+    remembered: RememberedRequests
+    reservations: Reservations
+    renewal: RenewalRule
+    judge: Judge
+    issuance: Issuance
+    cas: Mapping[str, CaBackend]
+    guard: Guard
+    _running: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def enrol(self, request: EnrolRequest) -> Issued | Wait:
+        """Simpleenroll and simplereenroll (RFC 7030 4.2): the certificate, or "come back later".
+
+        Raises RequestRefused, carrying who was refused as far as that is known.
+        """
+        offer = _offer(request, self.reader)
+        identity = await self.authentication.identify(offer)
+        try:
+            enrolment = self._proven(offer, identity, request)
+            # From here on a client that hangs up changes nothing any more (invariant 3).
+            return await self._undisturbed(self._answer(enrolment))
+        except RequestRefused as refusal:
+            refusal.actor, refusal.authenticator = identity.entity_id, identity.authenticator
+            raise
+
+    def _proven(self, offer: Offer, identity: ClientIdentity, request: EnrolRequest) -> Enrolment:
+        """The enrolment, once its CSR is decoded, signed by its own key and bound to this connection."""
+        csr = offer.read_csr()
+        if request.label.rules.require_proof_of_possession:
+            self.reader.verify_possession(csr)
+        self.reader.verify_binding(csr, request.label, offer)
+        return Enrolment(
+            request_id=request.request_id,
+            operation=request.operation,
+            label=request.label,
+            identity=identity,
+            csr=csr,
+            connection=request.connection,
+            time=request.time,
+        )
+
+    async def _answer(self, enrolment: Enrolment) -> Issued | Wait:
+        answered_before = await self.remembered.answer(enrolment)
+        if answered_before is not None:
+            return answered_before
+        replayed = await self.reservations.reserve(enrolment)
+        if replayed is not None:
+            return replayed
+        try:
+            approved = (await self.assess(enrolment)).outcome()
+            outcome = approved if isinstance(approved, Wait) else await self.issuance.issue(approved)
+            if isinstance(outcome, Wait):
+                return await self.remembered.wait(enrolment, outcome)
+        except BaseException:
+            await self.reservations.release(enrolment)
+            raise
+        return outcome
+
+    async def assess(self, enrolment: Enrolment) -> Assessment:
+        """The renewal rule, the core rules and every policy; also what the dry run and an approval go through."""
+        chain = await self.chain(enrolment.label)
+        if enrolment.operation is Operation.SIMPLEREENROLL:
+            enrolment = replace(enrolment, renewing=await self.renewal.check(enrolment, chain))
+        return await self.judge.assess(enrolment, chain.issuing)
+
+    async def chain(self, label: Label) -> CaChain:
+        """The certificates of the label's CA, as they are now."""
+        return await self.guard.call(label.ca_id, self.cas[label.ca_id].chain, expect=CaChain)
+
+    async def drain(self) -> None:
+        """Wait until every request that was begun has its answer on record."""
+        while self._running:
+            await asyncio.wait(tuple(self._running))
+
+    async def _undisturbed(self, work: Coroutine[Any, Any, Issued | Wait]) -> Issued | Wait:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved here for the case that nobody waits for it any more
+
+
+def _offer(request: EnrolRequest, reader: CsrReader) -> Offer:
+    @cache
+    def read_csr() -> Csr:
+        return reader.decode(request.body)
+
+    return Offer(
+        operation=request.operation,
+        label=request.label,
+        connection=request.connection,
+        credentials=request.credentials,
+        read_csr=read_csr,
+        time=request.time,
+    )

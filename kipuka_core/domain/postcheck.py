@@ -1,0 +1,80 @@
+"""What came back from the CA is what was approved, field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtensionOID
+
+from kipuka_core.errors import PostcheckFailed
+from kipuka_core.model.certificate import Template
+from kipuka_core.model.key_usage import key_usage_names
+from kipuka_core.model.names import same_san
+
+_CHECKED_OR_COMMON = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        # What every CA adds by itself:
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+        ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
+    }
+)
+
+
+def check_issued(certificate: x509.Certificate, template: Template, issuer: x509.Certificate) -> None:
+    """Hold a certificate against the approved template.
+
+    Raises PostcheckFailed, naming the field that differs.
+    """
+    spki_der = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    if spki_der != template.spki_der:
+        raise PostcheckFailed("it holds another public key")
+    if certificate.subject != template.subject:
+        raise PostcheckFailed("it has another subject")
+    _check_validity(certificate, template)
+    _check_extensions(certificate.extensions, template)
+    _check_issuer(certificate, issuer)
+
+
+def _check_validity(certificate: x509.Certificate, template: Template) -> None:
+    if certificate.not_valid_after_utc > template.not_after:
+        raise PostcheckFailed("it is valid for longer")
+    if certificate.not_valid_before_utc < template.not_before:
+        raise PostcheckFailed("it is valid from an earlier time")
+    if certificate.not_valid_after_utc <= certificate.not_valid_before_utc:
+        raise PostcheckFailed("it is never valid")
+
+
+def _check_extensions(extensions: x509.Extensions, template: Template) -> None:
+    found: dict[x509.ObjectIdentifier, Any] = {each.oid: each.value for each in extensions}
+    constraints = found.get(ExtensionOID.BASIC_CONSTRAINTS)
+    if constraints is not None and constraints.ca:
+        raise PostcheckFailed("it is a CA certificate")
+    if not same_san(found.get(ExtensionOID.SUBJECT_ALTERNATIVE_NAME), template.san):
+        raise PostcheckFailed("it has another SubjectAltName")
+    key_usage = found.get(ExtensionOID.KEY_USAGE)
+    if (key_usage_names(key_usage) if key_usage else frozenset()) != template.key_usage:
+        raise PostcheckFailed("it has another key usage")
+    ext_key_usage = {oid.dotted_string for oid in found.get(ExtensionOID.EXTENDED_KEY_USAGE, ())}
+    if ext_key_usage != set(template.ext_key_usage):
+        raise PostcheckFailed("it has another extended key usage")
+    further = {each.oid: (each.critical, each.value) for each in extensions if each.oid not in _CHECKED_OR_COMMON}
+    if further != {each.oid: (each.critical, each.value) for each in template.extensions}:
+        raise PostcheckFailed("it has other extensions")
+
+
+def _check_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise PostcheckFailed("it is not signed by the CA") from error

@@ -1,0 +1,1 @@
+"""HTTP: the EST listener's application, the admin listener's, and the only table from error to status."""

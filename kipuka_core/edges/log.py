@@ -1,0 +1,86 @@
+"""Structured logging: one JSON object a line, and no secret in it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+REDACTED = "[redacted]"
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:password|passwd|passphrase|token|pin|secret|authorization|credentials?|private_key|api_key|cookie)(?:$|_)"
+)
+_NOT_SECRET = frozenset({"token_bits", "token_count", "password_file", "key_password_file", "pin_file"})
+# What a secret looks like inside a longer text: an Authorization header, the password of a URL, a PEM private key.
+_SECRET_TEXT = (
+    (re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]{6,}", re.IGNORECASE), r"\1 " + REDACTED),
+    (re.compile(r"(\w+://[^/\s:@]*):[^/\s@]+@"), r"\1:" + REDACTED + "@"),
+    (re.compile(r"(pin-value=)[^&;\s]+", re.IGNORECASE), r"\1" + REDACTED),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL), REDACTED),
+)
+_MAY_HOLD_SECRET = re.compile(r"basic|bearer|://|pin-value|PRIVATE KEY", re.IGNORECASE)
+
+
+def redact_text(text: str) -> str:
+    """A text without the secrets that can be recognised in it."""
+    if _MAY_HOLD_SECRET.search(text):
+        for pattern, replacement in _SECRET_TEXT:
+            text = pattern.sub(replacement, text)
+    return text
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Structlog processor: what is named like a secret is not written, whatever it holds."""
+    return {key: _clean(key, value) for key, value in event.items()}
+
+
+def _clean(key: str, value: Any) -> Any:
+    if _SECRET_NAME.search(key.lower()) and key not in _NOT_SECRET:
+        return REDACTED
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, bytes):
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {str(name): _clean(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean("", inner) for inner in value]
+    return value
+
+
+class _ToStructlog(logging.Handler):
+    """Lines of libraries (hypercorn, SQLAlchemy, asyncio) take the same road."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {"logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["exception"] = record.exc_info[0].__name__
+        structlog.get_logger().log(record.levelno, record.getMessage(), **fields)
+
+
+def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Write log lines to ``stream`` (standard error by default) as JSON."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_ToStructlog()]
+    root.setLevel(max(level, logging.WARNING))
+
+
+def get_logger() -> Any:
+    """The logger; bound late, so that it can be had at import."""
+    return structlog.get_logger()

@@ -1,0 +1,43 @@
+"""The TLS alert that tells a client why its handshake failed (RFC 8446 6.2, RFC 5246 7.2).
+
+OpenSSL writes it, but asyncio and uvloop close the transport without sending what OpenSSL wrote last (CPython 3.11 to
+3.14), so that clients see a reset connection and nobody learns that a certificate was missing or unknown. Here the SSL
+object sends it itself, on the socket of the connection whose task it runs in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from contextvars import ContextVar
+from typing import Any
+
+accepted_socket: ContextVar[socket.socket | None] = ContextVar("kipuka_accepted_socket", default=None)
+"""Set in a connection's task before its handshake; the callbacks of the handshake inherit it."""
+
+
+class AlertingSSLObject(ssl.SSLObject):
+    """An SSL object that sends its last words when the handshake fails."""
+
+    _outgoing: ssl.MemoryBIO
+
+    @classmethod
+    def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *arguments: Any, **options: Any) -> Any:
+        created = super()._create(incoming, outgoing, *arguments, **options)  # type: ignore[misc]
+        created._outgoing = outgoing  # noqa: SLF001 - an object of this class
+        return created
+
+    def do_handshake(self) -> None:
+        """As before; a failure leaves the socket with the alert sent."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError:
+            client = accepted_socket.get()
+            if client is not None:
+                # The socket does not block; a client that takes nothing gets nothing.
+                with contextlib.suppress(OSError):
+                    client.send(self._outgoing.read())
+            raise

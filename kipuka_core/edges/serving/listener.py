@@ -1,0 +1,232 @@
+"""The accept loop of one bound socket.
+
+Its own, because hypercorn's server gives the application no client certificate, swallows handshake errors and has one
+SSL context for its lifetime. Here the context is asked for per connection, so that a reload is an assignment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hypercorn.asyncio.worker_context import WorkerContext
+
+from kipuka_core.edges.serving.alerts import AlertingSSLObject, accepted_socket
+from kipuka_core.edges.serving.handshake import HandshakeFailed, classify
+from kipuka_core.edges.serving.http import HttpConnection, HttpSettings, HttpTimeouts, hypercorn_config, with_extensions
+from kipuka_core.edges.serving.sockets import address_error, normal_address
+
+_log = logging.getLogger(__name__)
+_CLIENT_WENT_AWAY = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET, errno.EPERM})
+_ACCEPT_PAUSE_SECONDS = 0.2
+_ACCEPTS_PER_TURN = 16
+_ABORT_SECONDS = 1.0
+_TLS_CLOSE_SECONDS = 1.0
+_READ_BUFFER_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerLimits:
+    """What a listener gives to its clients, in connections, seconds and bytes."""
+
+    max_connections: int = 4096
+    max_connections_per_address: int = 1024
+    handshake_timeout_seconds: float = 10.0
+    header_timeout_seconds: float = 10.0
+    idle_timeout_seconds: float = 30.0
+    shutdown_timeout_seconds: float = 30.0
+    max_header_bytes: int = 16384
+    max_concurrent_streams: int = 100
+    backlog: int = 1024
+
+
+@dataclass(slots=True)
+class ListenerCounters:
+    """Since the start, except ``open``, which is now."""
+
+    open: int = 0
+    accepted: int = 0
+    rejected_total: int = 0
+    """Closed at once because of ``max_connections``."""
+    rejected_address: int = 0
+    """Closed at once because of ``max_connections_per_address``."""
+    handshakes_failed: int = 0
+    accept_errors: int = 0
+    """Times that a connection could not be accepted, as when the process is out of file descriptors."""
+
+
+class Listener:
+    """Accepts connections on a bound socket and serves them to one ASGI app.
+
+    ``ssl_context`` is called once per connection; None serves in clear. ``describe`` makes the scope extensions of a
+    connection from its SSL object once; an SSLError from it refuses the connection. ``report`` is told of every failed
+    handshake. The app's lifespan is its owner's.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        bound: socket.socket,
+        *,
+        limits: ListenerLimits,
+        ssl_context: Callable[[], ssl.SSLContext] | None = None,
+        describe: Callable[[ssl.SSLObject], Mapping[str, Any]] = lambda _: {},
+        report: Callable[[HandshakeFailed], object] = lambda _: None,
+    ) -> None:
+        self.counters = ListenerCounters()
+        self._app = app
+        self._socket = bound
+        self._limits = limits
+        self._ssl_context = ssl_context
+        self._describe = describe
+        self._report = report
+        self._settings = HttpSettings(
+            config=hypercorn_config(
+                max_header_bytes=limits.max_header_bytes,
+                max_concurrent_streams=limits.max_concurrent_streams,
+                logger=_log,
+            ),
+            context=WorkerContext(None),
+            timeouts=HttpTimeouts(
+                header_seconds=limits.header_timeout_seconds, idle_seconds=limits.idle_timeout_seconds
+            ),
+            server=bound.getsockname()[:2],
+        )
+        self._by_address: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handshaking: set[asyncio.Task[None]] = set()
+        self._connections: set[HttpConnection] = set()
+        self._accepting: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Listen and accept. Raises ConfigurationError when the address was taken since it was bound."""
+        self._socket.setblocking(False)
+        try:
+            self._socket.listen(self._limits.backlog)
+        except OSError as error:
+            host, port = self._settings.server
+            raise address_error(f"{host}:{port}", error) from error
+        self._accepting = asyncio.get_running_loop().create_task(self._accept_forever())
+
+    async def drain(self) -> None:
+        """Stop accepting, let running requests finish within the shutdown timeout, then close what is left."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+        self._socket.close()
+        await self._settings.context.terminated.set()
+        for task in self._handshaking:
+            task.cancel()
+        for connection in self._connections:
+            connection.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._limits.shutdown_timeout_seconds)
+        for connection in self._connections:
+            connection.abort()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_ABORT_SECONDS)
+
+    async def _accept_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        turn = 0
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(self._socket)
+            except OSError as error:
+                if error.errno not in _CLIENT_WENT_AWAY:
+                    # Out of descriptors or memory: the client stays in the backlog until something is free.
+                    self.counters.accept_errors += 1
+                    await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
+                continue
+            self._admit(accepted, address)
+            # With a full backlog sock_accept returns without letting anyone else run.
+            turn = (turn + 1) % _ACCEPTS_PER_TURN
+            if turn == 0:
+                await asyncio.sleep(0)
+
+    def _admit(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+        counters, host = self.counters, normal_address(address[0])
+        if counters.open >= self._limits.max_connections:
+            counters.rejected_total += 1
+            accepted.close()
+            return
+        if self._by_address[host] >= self._limits.max_connections_per_address:
+            counters.rejected_address += 1
+            accepted.close()
+            return
+        counters.accepted += 1
+        counters.open += 1
+        self._by_address[host] += 1
+        task = asyncio.get_running_loop().create_task(self._serve(accepted, host, address[1]))
+        self._tasks.add(task)
+        self._handshaking.add(task)
+        task.add_done_callback(lambda done: self._forget(done, host))
+
+    def _forget(self, task: asyncio.Task[None], host: str) -> None:
+        self._tasks.discard(task)
+        self._handshaking.discard(task)
+        self.counters.open -= 1
+        self._by_address[host] -= 1
+        if not self._by_address[host]:
+            del self._by_address[host]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a connection from %s ended by an internal error", host, exc_info=error)
+
+    async def _serve(self, accepted: socket.socket, host: str, port: int) -> None:
+        reader = asyncio.StreamReader(limit=_READ_BUFFER_BYTES)
+        try:
+            writer = await self._secure(accepted, reader)
+        except (OSError, EOFError) as error:
+            self._fail(host, error)
+            return
+        ssl_object = writer.get_extra_info("ssl_object")
+        try:
+            extensions = self._describe(ssl_object) if ssl_object is not None else {}
+        except ssl.SSLError as error:
+            writer.transport.abort()
+            self._fail(host, error)
+            return
+        app = with_extensions(self._app, extensions)
+        connection = HttpConnection(app, self._settings, reader, writer, client=(host, port))
+        self._secured()
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        except OSError:
+            return  # the client did not say goodbye in time
+        finally:
+            self._connections.discard(connection)
+
+    async def _secure(self, accepted: socket.socket, reader: asyncio.StreamReader) -> asyncio.StreamWriter:
+        loop = asyncio.get_running_loop()
+        tls: dict[str, Any] = {}
+        if self._ssl_context is not None:
+            context = self._ssl_context()
+            context.sslobject_class = AlertingSSLObject
+            accepted_socket.set(accepted)
+            tls = {
+                "ssl": context,
+                "ssl_handshake_timeout": self._limits.handshake_timeout_seconds,
+                "ssl_shutdown_timeout": _TLS_CLOSE_SECONDS,
+            }
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, **tls)
+        return asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    def _secured(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._handshaking.discard(task)
+
+    def _fail(self, host: str, error: Exception) -> None:
+        self.counters.handshakes_failed += 1
+        self._report(classify(host, error))

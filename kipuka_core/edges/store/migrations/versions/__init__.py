@@ -1,0 +1,1 @@
+"""The changes, oldest first; a file is named ``<revision>_<what>.py``."""

@@ -1,0 +1,189 @@
+"""Remembered requests: intents and those that wait for a decision (RFC 7030 4.2.3)."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, case, insert, or_, select, update
+
+from kipuka_core.domain.ports import ReservationLost
+from kipuka_core.edges.store.events import insert_events
+from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+from kipuka_core.edges.store.one_time_passwords import keep_reservation, release_of_decided
+from kipuka_core.edges.store.tables import is_open, otp_reservations, requests
+from kipuka_core.edges.store.writer import Batch
+from kipuka_core.model.event import Event
+from kipuka_core.model.record import RecordedCertificate, RequestState, StoredRequest
+
+_FETCH_AGAIN = timedelta(minutes=10)  # for a client that lost the answer
+_OPEN = (RequestState.INTENT, RequestState.WAITING)
+
+_c = requests.c
+_THIS_ONE = _c.id == bindparam("the_id")
+_COLUMNS = select(requests)
+_FIND = _COLUMNS.where(_c.key == bindparam("key")).order_by(_c.created_at.desc(), _c.id.desc()).limit(1)
+_GET = _COLUMNS.where(_THIS_ONE)
+# Open, or decided after the other one came in: the two were there at once, and one decision answers both.
+_CONCURRENT = (
+    _COLUMNS.where(_c.key == bindparam("key"), or_(is_open, _c.decided_at >= bindparam("created_at")))
+    .order_by(_c.created_at.desc(), _c.id.desc())
+    .limit(1)
+)
+_INSERT = insert(requests).inline()
+_CHANGE = (
+    update(requests)
+    .where(_THIS_ONE, is_open)
+    .values(
+        state=bindparam("new_state"),
+        reason=bindparam("new_reason"),
+        retry_after_seconds=bindparam("new_retry_after_seconds"),
+        has_waited=or_(_c.has_waited, bindparam("waits_now")),
+    )
+)
+_REFUSE = (
+    update(requests)
+    .where(_THIS_ONE, is_open)
+    .values(state=RequestState.REFUSED.value, reason=bindparam("new_reason"), decided_at=bindparam("now"))
+)
+_KEPT_FOR = select(otp_reservations.c.kept_for).where(otp_reservations.c.request_id == bindparam("the_id"))
+_ISSUE = (
+    update(requests)
+    .where(is_open, or_(_THIS_ONE, _c.id == _KEPT_FOR.scalar_subquery()))
+    .values(
+        state=RequestState.ISSUED.value,
+        certificate_der=bindparam("the_certificate_der"),
+        decided_at=bindparam("now"),
+        # Who has not been sent away gets the certificate by the very connection that asked for it.
+        fetched_at=case((_c.has_waited.is_(False), bindparam("now"))),
+    )
+)
+_REFUSED = select(_c.id).where(_c.id.in_(bindparam("ids", expanding=True)), _c.state == RequestState.REFUSED.value)
+_FETCHED = (
+    update(requests)
+    .where(_THIS_ONE, _c.state == RequestState.ISSUED.value, _c.fetched_at.is_(None))
+    .values(fetched_at=bindparam("now"))
+)
+
+
+def find_request(batch: Batch, key: str, now: datetime) -> StoredRequest | None:
+    """The newest request with this key; None when its certificate was first fetched ten minutes ago or more.
+
+    A refused one is found: its refusal answers the repeated request too.
+    """
+    row = batch.connection.execute(_FIND, {"key": key}).first()
+    if row is None or (row.fetched_at is not None and row.fetched_at <= to_micros(now - _FETCH_AGAIN)):
+        return None
+    return _from_row(row)
+
+
+def get_request(batch: Batch, request_id: str) -> StoredRequest | None:
+    """One request by its id."""
+    row = batch.connection.execute(_GET, {"the_id": request_id}).first()
+    return None if row is None else _from_row(row)
+
+
+def remember(batch: Batch, request: StoredRequest, event: Event | None) -> StoredRequest:
+    """Record a request, or move its open row on (intent to waiting and back); keep its reservation.
+
+    Returns what is in the database: another request's row when that was there first, with nothing recorded.
+    """
+    mine = get_request(batch, request.id)
+    if mine is not None:
+        if mine.state not in _OPEN:
+            return mine
+        batch.connection.execute(
+            _CHANGE,
+            {
+                "the_id": request.id,
+                "new_state": request.state.value,
+                "new_reason": request.reason or mine.reason,
+                "waits_now": request.state is RequestState.WAITING,
+                "new_retry_after_seconds": request.retry_after_seconds,
+            },
+        )
+    else:
+        concurrent = {"key": request.key, "created_at": to_micros(request.created_at)}
+        first = batch.connection.execute(_CONCURRENT, concurrent).first()
+        if first is not None:
+            return _from_row(first)
+        batch.connection.execute(_INSERT, _to_row(request))
+        keep_reservation(batch, request.id)
+    if event is not None:
+        batch.together(insert_events, event)
+    return get_request(batch, request.id) or request
+
+
+def decide_request(batch: Batch, request_id: str, *, refused_because: str, event: Event) -> None:
+    """Close an open request as refused; one that is decided stays as it is, and no event says otherwise."""
+    refusal = {"the_id": request_id, "new_reason": refused_because, "now": to_micros(event.time)}
+    if batch.connection.execute(_REFUSE, refusal).rowcount:
+        release_of_decided(batch, request_id)
+        batch.together(insert_events, event)
+
+
+def mark_fetched(batch: Batch, request_id: str, now: datetime) -> None:
+    """Note when the certificate of an issued request was first fetched."""
+    batch.connection.execute(_FETCHED, {"the_id": request_id, "now": to_micros(now)})
+
+
+def close_as_issued(connection: Connection, items: list[tuple[RecordedCertificate, datetime]]) -> None:
+    """Close the open requests that these certificates answer, each at its moment.
+
+    That is the row of the committing request's own id, and the row that its reservation was kept for when the client
+    has asked again under another id. Runs before the reservations are consumed. Raises ReservationLost when one of the
+    requests was refused in the meantime.
+    """
+    if connection.execute(_REFUSED, {"ids": [record.request_id for record, _ in items]}).first() is not None:
+        raise ReservationLost("the request was refused in the meantime")
+    connection.execute(
+        _ISSUE,
+        [
+            {
+                "the_id": record.request_id,
+                "the_certificate_der": record.certificate_der,
+                "now": to_micros(now),
+            }
+            for record, now in items
+        ],
+    )
+
+
+def _to_row(request: StoredRequest) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "key": request.key,
+        "state": request.state.value,
+        "operation": str(request.operation),
+        "label": request.label,
+        "entity_id": request.entity_id,
+        "authenticator": request.authenticator,
+        "names": json.dumps(request.names, ensure_ascii=False),
+        "csr_der": request.csr_der,
+        "client_certificate_der": request.client_certificate_der,
+        "otp_id": request.otp_id,
+        "reason": request.reason,
+        "retry_after_seconds": request.retry_after_seconds,
+        "source_address": request.source_address,
+        "tls_version": request.tls_version,
+        "created_at": to_micros(request.created_at),
+        "decided_at": to_micros_or_none(request.decided_at),
+        "certificate_der": request.certificate_der,
+        "has_waited": request.state is RequestState.WAITING,
+        "fetched_at": None,
+    }
+
+
+def _from_row(row: Row[Any]) -> StoredRequest:
+    values = row._asdict()
+    del values["has_waited"], values["fetched_at"]
+    return StoredRequest(
+        **values
+        | {
+            "state": RequestState(values["state"]),
+            "names": tuple(json.loads(values["names"])),
+            "created_at": from_micros(values["created_at"]),
+            "decided_at": from_micros_or_none(values["decided_at"]),
+        }
+    )

@@ -1,0 +1,233 @@
+"""The face of the store: the ``Store`` protocol on two threads, one that writes and one that reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import text
+
+from kipuka_core.domain.ports import LockoutLimits
+from kipuka_core.edges.store import certificates, events, lockouts, one_time_passwords, owner, requests, schema
+from kipuka_core.edges.store.engine import Engines, configuration_errors, create_engines
+from kipuka_core.edges.store.writer import Batch, JobThread
+from kipuka_core.model.event import Event
+from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
+
+_PING = text("SELECT 1")
+
+
+class SqlStore:
+    """Implements :class:`kipuka_core.domain.ports.Store`; made by :func:`open_store`.
+
+    Reads have a thread and a connection of their own, so that they do not wait for the fsync of a batch of writes. What
+    a finished write has recorded, every later read sees, in every process.
+    """
+
+    def __init__(self, writer: JobThread, reader: JobThread, *, clock: Callable[[], datetime]) -> None:
+        self._write = writer.run
+        self._read = reader.run
+        self._clock = clock
+        self._owner = owner.this_process()
+        self._lockouts = lockouts.LockoutSnapshot(self._read_lockouts)
+
+    # -- one road --------------------------------------------------------------------------------------------------
+    async def find_request(self, key: str) -> StoredRequest | None:
+        """See the protocol. A refused request is found too: its refusal answers the repeated one."""
+        return await self._read(partial(requests.find_request, key=key, now=self._clock()))
+
+    async def reserve(
+        self, otp_id: str, *, request_id: str, label: str, csr_fingerprint: str, now: datetime, lease_seconds: int
+    ) -> Reservation:
+        """See the protocol. The reservation belongs to this process until it is committed, released or kept."""
+        wanted = one_time_passwords.ReserveRequest(
+            otp_id=otp_id,
+            request_id=request_id,
+            label=label,
+            csr_fingerprint=csr_fingerprint,
+            now=now,
+            lease_seconds=lease_seconds,
+            owner=self._owner,
+        )
+        return await self._write(partial(one_time_passwords.reserve, wanted=wanted))
+
+    async def release(self, request_id: str) -> None:
+        """See the protocol. A reservation that is kept for a remembered request stays."""
+        await self._write(partial(one_time_passwords.release, request_id=request_id))
+
+    async def replayable(self, otp_id: str, csr_fingerprint: str, since: datetime) -> RecordedCertificate | None:
+        """See the protocol. A revoked certificate is not handed out again."""
+        return await self._read(
+            partial(certificates.replayable, otp_id=otp_id, csr_fingerprint=csr_fingerprint, since=since)
+        )
+
+    async def remember(self, request: StoredRequest, event: Event | None = None) -> StoredRequest:
+        """See the protocol. A second call with the same id moves the row on, from intent to waiting or back."""
+        return await self._write(partial(requests.remember, request=request, event=event))
+
+    async def commit(self, record: RecordedCertificate, event: Event) -> None:
+        """See the protocol. ``record.request_id`` names the reservation and the remembered request, by either's id.
+
+        ReservationLost also when the remembered request was refused in the meantime; AlreadyIssued also when this
+        request has a certificate.
+        """
+        await self._write(partial(certificates.commit_certificate, record=record, event=event, now=self._clock()))
+
+    async def decide_request(self, request_id: str, *, refused_because: str, event: Event) -> None:
+        """See the protocol. A request that is decided already stays as it is, and the event is not recorded."""
+        await self._write(
+            partial(requests.decide_request, request_id=request_id, refused_because=refused_because, event=event)
+        )
+
+    async def get_request(self, request_id: str) -> StoredRequest | None:
+        """See the protocol."""
+        return await self._read(partial(requests.get_request, request_id=request_id))
+
+    async def mark_fetched(self, request_id: str, now: datetime) -> None:
+        """See the protocol. The first time counts."""
+        await self._write(partial(requests.mark_fetched, request_id=request_id, now=now))
+
+    # -- certificates ----------------------------------------------------------------------------------------------
+    async def find_certificate(self, issuer_key_id: str, serial_hex: str) -> RecordedCertificate | None:
+        """See the protocol."""
+        return await self._read(
+            partial(certificates.find_certificate, issuer_key_id=issuer_key_id, serial_hex=serial_hex)
+        )
+
+    async def search_certificates(
+        self, *, serial_hex: str | None = None, subject: str | None = None, status: str | None = None, limit: int = 50
+    ) -> Sequence[RecordedCertificate]:
+        """See the protocol. ``active`` leaves the expired ones out; raises ValueError for an unknown status."""
+        return await self._read(
+            partial(
+                certificates.search_certificates,
+                serial_hex=serial_hex,
+                subject=subject,
+                status=status,
+                limit=limit,
+                now=self._clock(),
+            )
+        )
+
+    async def revoke_certificate(
+        self, issuer_key_id: str, serial_hex: str, *, reason: int, now: datetime, event: Event
+    ) -> bool:
+        """See the protocol. The first time and reason stay, unless the reason was certificateHold (6)."""
+        return await self._write(
+            partial(
+                certificates.revoke_certificate,
+                issuer_key_id=issuer_key_id,
+                serial_hex=serial_hex,
+                reason=reason,
+                now=now,
+                event=event,
+            )
+        )
+
+    # -- one-time passwords ----------------------------------------------------------------------------------------
+    async def add_otp(self, otp: OneTimePassword, event: Event) -> None:
+        """See the protocol."""
+        await self._write(partial(one_time_passwords.add_otp, otp=otp, event=event))
+
+    async def find_otp(self, token_hash: bytes) -> OneTimePassword | None:
+        """See the protocol."""
+        return await self._read(partial(one_time_passwords.find_otp, token_hash=token_hash))
+
+    async def knows_otp_entity(self, entity_id: str) -> bool:
+        """See the protocol."""
+        return await self._read(partial(one_time_passwords.knows_otp_entity, entity_id=entity_id))
+
+    async def list_otps(self) -> Sequence[OneTimePassword]:
+        """See the protocol."""
+        return await self._read(one_time_passwords.list_otps)
+
+    async def revoke_otp(self, otp_id: str, *, now: datetime, event: Event) -> bool:
+        """See the protocol. Its reservations go too: an enrolment under way loses its own."""
+        return await self._write(partial(one_time_passwords.revoke_otp, otp_id=otp_id, now=now, event=event))
+
+    # -- lockout ---------------------------------------------------------------------------------------------------
+    async def locked_until(self, address: str, entity_id: str, now: datetime) -> datetime | None:
+        """See the protocol. From a snapshot: lockouts of this process at once, of others within a second."""
+        return await self._lockouts.locked_until(address, entity_id, now)
+
+    async def count_failure(
+        self, address: str, entity_id: str, *, limits: LockoutLimits, now: datetime
+    ) -> datetime | None:
+        """See the protocol. A pair or address that is locked out already is not counted."""
+        until = await self._write(
+            partial(lockouts.count_failure, address=address, entity_id=entity_id, limits=limits, now=now)
+        )
+        if until is not None:
+            self._lockouts.forget()
+        return until
+
+    async def _read_lockouts(self, now: datetime) -> lockouts.Lockouts:
+        return await self._read(partial(lockouts.active_lockouts, now=now))
+
+    # -- events and health -----------------------------------------------------------------------------------------
+    async def add_event(self, event: Event) -> None:
+        """See the protocol."""
+        await self._write(partial(_add_event, event=event))
+
+    async def search_events(self, *, limit: int = 50) -> Sequence[dict[str, Any]]:
+        """The newest audit facts as :meth:`kipuka_core.model.event.Event.as_dict` gave them, newest first."""
+        return await self._read(partial(events.newest_events, limit=limit))
+
+    async def ping(self) -> None:
+        """See the protocol. Asks both threads."""
+        await asyncio.gather(self._read(_ping), self._write(_ping))
+
+    async def reconcile(self) -> None:
+        """Drop the reservations whose lease ran out or whose process died (invariant 5)."""
+        await self._write(partial(one_time_passwords.reconcile, now=self._clock()))
+
+
+def _ping(batch: Batch) -> None:
+    batch.connection.execute(_PING)
+
+
+def _add_event(batch: Batch, event: Event) -> None:
+    batch.together(events.insert_events, event)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_store(
+    url: str,
+    *,
+    clock: Callable[[], datetime] = _utc_now,
+    max_pending: int = 1000,
+    busy_timeout_seconds: float = 5.0,
+) -> AsyncIterator[SqlStore]:
+    """Open the database of ``[db] url``, bring its schema up to date and drop the reservations of dead processes.
+
+    ``max_pending`` jobs may be queued, beyond which a call raises Unavailable; ``busy_timeout_seconds`` is how long one
+    transaction waits for other processes. Leaving the context finishes what is queued.
+
+    Raises :class:`~kipuka_core.errors.ConfigurationError` when the database cannot be used.
+    """
+    engines = create_engines(url, busy_timeout_seconds=busy_timeout_seconds)
+    async with AsyncExitStack() as stack:
+        stack.callback(engines.dispose)
+        await asyncio.to_thread(_prepare, engines, busy_timeout_seconds)
+        threads = []
+        for name, engine in (("kipuka-store-reader", engines.reader), ("kipuka-store-writer", engines.writer)):
+            thread = JobThread(engine, name=name, max_pending=max_pending, busy_timeout_seconds=busy_timeout_seconds)
+            stack.push_async_callback(thread.aclose)
+            threads.append(thread)
+        reader, writer = threads
+        store = SqlStore(writer, reader, clock=clock)
+        await store.reconcile()
+        yield store
+
+
+def _prepare(engines: Engines, busy_timeout_seconds: float) -> None:
+    with configuration_errors(engines):
+        schema.ensure_schema(engines, busy_timeout_seconds=busy_timeout_seconds)

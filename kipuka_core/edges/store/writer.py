@@ -1,0 +1,206 @@
+"""A thread with a connection: takes whatever is queued and runs it as one transaction.
+
+Concurrent requests so share a transaction, an fsync and a wake-up of the event loop. The engine beneath is synchronous
+because an asynchronous one costs a thread hop and a greenlet switch per statement, this one costs a hop per batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from kipuka_core.edges.store.engine import describe, is_contention
+from kipuka_core.errors import StoreUnavailable, Unavailable
+
+T = TypeVar("T")
+Step = Callable[[Connection, list[Any]], None]
+"""Does for many items what would cost a statement for each."""
+
+
+class Batch:
+    """One transaction as its jobs see it."""
+
+    __slots__ = ("_gathered", "connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._gathered: dict[Step, list[Any]] = {}
+
+    def together(self, step: Step, item: Any) -> None:
+        """Have ``step`` run at the end of the batch, once, with this item and those of the other jobs.
+
+        The jobs of a batch are concurrent, so each may equally well have come before the others' gathered items. What
+        must not come later than it was submitted raises in its step: then every job runs again in a batch of its own.
+        """
+        self._gathered.setdefault(step, []).append(item)
+
+    def finish(self) -> None:
+        """Run the gathered steps."""
+        for step, items in self._gathered.items():
+            step(self.connection, items)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    function: Callable[[Batch], Any]
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class _CommitFailed(Exception):
+    """The transaction's end is unknown: running it again could do it twice."""
+
+
+class JobThread:
+    """Runs jobs in batches on one connection; made and used on one event loop."""
+
+    def __init__(self, engine: Engine, *, name: str, max_pending: int, busy_timeout_seconds: float) -> None:
+        self._engine = engine
+        self._max_pending = max_pending
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._pending = 0
+        self._closed = False
+        self._connection: Connection | None = None
+        self._thread = Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, function: Callable[[Batch], T]) -> T:
+        """Run ``function`` in the thread and return its result when its transaction is durable.
+
+        It may run more than once, in transactions that were rolled back, and runs to its end even when the caller is
+        cancelled. Raises what it raises; StoreUnavailable when the database fails; Unavailable when the queue is full.
+        """
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if self._pending >= self._max_pending:
+            raise Unavailable("the server is overloaded; try again later")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._pending += 1
+        self._queue.put(_Job(function, future))
+        return await future
+
+    async def aclose(self) -> None:
+        """Take no more jobs, finish those that are queued, close the connection."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.shield(asyncio.to_thread(self._thread.join))
+
+    # -- in the thread ---------------------------------------------------------------------------------------------
+    def _work(self) -> None:
+        while jobs := self._take():
+            outcomes = self._run_all(jobs)
+            with contextlib.suppress(RuntimeError):  # the loop ended without closing the store: nobody waits
+                self._loop.call_soon_threadsafe(self._deliver, outcomes)
+        self._drop_connection()
+
+    def _take(self) -> list[_Job]:
+        """Wait for a job and take all that are there; empty: the store was closed and all jobs are done."""
+        jobs: list[_Job] = []
+        while not jobs or not self._queue.empty():
+            job = self._queue.get()
+            if job is None:
+                self._queue.put(None)  # to be found again after this batch; nothing is queued behind it
+                break
+            jobs.append(job)
+        return jobs
+
+    def _run_all(self, jobs: Sequence[_Job]) -> list[_Outcome]:
+        try:
+            results = self._run_transaction(jobs)
+        except Exception as error:  # noqa: BLE001  whatever a job raises belongs to its caller
+            if len(jobs) > 1 and not _concerns_all(error):
+                # Somebody in this batch is guilty: alone, each gets what is its own.
+                return [outcome for job in jobs for outcome in self._run_all([job])]
+            return [_Outcome(job.future, error=_for_caller(error)) for job in jobs]
+        return [_Outcome(job.future, result) for job, result in zip(jobs, results, strict=True)]
+
+    def _run_transaction(self, jobs: Sequence[_Job]) -> list[Any]:
+        deadline = time.monotonic() + self._busy_timeout_seconds
+        while True:
+            try:
+                return self._try_transaction(jobs)
+            except DBAPIError as error:
+                if not is_contention(error) or time.monotonic() >= deadline:
+                    raise
+                # Random, so that processes do not keep meeting.
+                time.sleep(random.uniform(0.0001, 0.0005))  # noqa: S311
+
+    def _try_transaction(self, jobs: Sequence[_Job]) -> list[Any]:
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            transaction = self._connection.begin()
+            try:
+                batch = Batch(self._connection)
+                results = [job.function(batch) for job in jobs]
+                batch.finish()
+            except BaseException:
+                transaction.rollback()
+                raise
+            _commit(transaction.commit)
+        except (DBAPIError, _CommitFailed) as error:
+            if not isinstance(error, IntegrityError) and not (isinstance(error, DBAPIError) and is_contention(error)):
+                self._drop_connection()  # whatever state it was left in, the next batch starts with a fresh one
+            raise
+        return results
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
+
+    # -- on the loop -----------------------------------------------------------------------------------------------
+    def _deliver(self, outcomes: list[_Outcome]) -> None:
+        self._pending -= len(outcomes)
+        for outcome in outcomes:
+            if False:  # the caller was cancelled; the write stays
+                continue
+            if outcome.error is None:
+                outcome.future.set_result(outcome.result)
+            else:
+                outcome.future.set_exception(outcome.error)
+
+
+def _commit(commit: Callable[[], None]) -> None:
+    try:
+        commit()
+    except SQLAlchemyError as error:
+        raise _CommitFailed(describe(error)) from error
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether the database is in trouble rather than one of the jobs."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or is_contention(error)
+    return isinstance(error, _CommitFailed)
+
+
+def _for_caller(error: Exception) -> Exception:
+    if isinstance(error, SQLAlchemyError):
+        unavailable = StoreUnavailable(f"the database did not answer: {describe(error)}")
+    elif isinstance(error, _CommitFailed):
+        unavailable = StoreUnavailable(f"the database did not confirm: {error}")
+    else:
+        return error
+    unavailable.__cause__ = error
+    return unavailable

@@ -1,0 +1,204 @@
+"""What every CA backend has to do: sign what was approved, nothing else, for any number of requests at once.
+
+class TestMyCa(CaBackendContract):
+    provider = PROVIDER
+
+    @pytest.fixture
+    def settings(self, tmp_path):
+        return {"url": "https://ca.example"}
+"""
+# ruff: noqa: S101 - a contract suite is made of assertions
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from kipuka_core.domain.ports import CaBackend
+from kipuka_core.model.certificate import Approved, CaChain, Issued, MaySet, Template
+from kipuka_core.model.key_usage import key_usage_names
+from kipuka_core.model.names import same_san, san_of
+from kipuka_core.testing.contracts.port import PortContract
+from kipuka_core.testing.contracts.settings import check_settings
+from kipuka_core.testing.pki import make_csr, make_key
+from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_template
+
+OpenCa = Callable[[], AbstractAsyncContextManager[CaBackend]]
+_LEAST_SERIAL_BITS = 64
+_MOST_SERIAL_BITS = 159
+"""RFC 5280 4.1.2.2: positive and at most 20 octets, of which DER spends one bit on the sign."""
+
+
+@pytest.mark.asyncio
+class CaBackendContract(PortContract):
+    """Subclass with ``provider``, and override the fixtures ``settings`` and ``services`` as the backend needs."""
+
+    subject_key_types: ClassVar[Sequence[str]] = ("ecdsa256", "ecdsa384", "rsa2048", "ed25519")
+    """Keys that the contract asks certificates for. Leave out what the CA behind the backend does not certify."""
+    timeout_seconds: ClassVar[float] = 10
+    """As ``[plugins] timeout``: a later answer is a refusal."""
+
+    @pytest_asyncio.fixture
+    async def backend(self, open_port: OpenCa) -> AsyncIterator[CaBackend]:
+        """The backend, open."""
+        async with open_port() as backend:
+            yield backend
+
+    async def test_its_chain_leads_from_the_issuer_to_the_root(self, backend: CaBackend) -> None:
+        """What ``/cacerts`` hands out is complete (RFC 7030 4.1.3)."""
+        chain = await backend.chain()
+        assert isinstance(chain, CaChain)
+        assert chain.certificates, "the chain holds at least the issuing certificate"
+        for lower, upper in pairwise(chain.certificates):
+            lower.verify_directly_issued_by(upper)
+        root = chain.certificates[-1]
+        root.verify_directly_issued_by(root)
+        for certificate in chain.certificates:
+            assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+    async def test_it_certifies_every_key_type_as_approved(self, backend: CaBackend) -> None:
+        """Key, names, usages, validity and signature are those of the template."""
+        for key_type in self.subject_key_types:
+            approved = await self._approved(backend, key_type=key_type)
+            check_as_approved(await self._issue(backend, approved), approved, backend.may_set)
+
+    async def test_a_certificate_without_a_subject_has_a_critical_san(self, backend: CaBackend) -> None:
+        """RFC 5280 4.1.2.6."""
+        approved = await self._approved(backend, common_name=None, san=("dns:device.example", "ip:192.0.2.1"))
+        certificate = await self._issue(backend, approved)
+        check_as_approved(certificate, approved, backend.may_set)
+        assert certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).critical
+
+    async def test_a_certificate_without_san_has_none(self, backend: CaBackend) -> None:
+        """No entry is invented, and no empty extension (RFC 5280 4.2.1.6)."""
+        approved = await self._approved(backend, san=())
+        assert san_of(await self._issue(backend, approved)) is None
+
+    async def test_approved_further_extensions_are_issued(self, backend: CaBackend) -> None:
+        """With their value and criticality."""
+        if MaySet.EXTENSIONS in backend.may_set:
+            return
+        oid = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
+        further = x509.Extension(oid, critical=False, value=x509.UnrecognizedExtension(oid, b"\x05\x00"))
+        approved = await self._approved(backend, extensions=(further,))
+        issued = (await self._issue(backend, approved)).extensions.get_extension_for_oid(oid)
+        assert (issued.critical, issued.value) == (further.critical, further.value)
+
+    async def test_it_never_issues_beyond_its_own_end(self, backend: CaBackend) -> None:
+        """Even when it is asked to."""
+        issuer = (await backend.chain()).issuing
+        approved = await self._approved(backend, not_after=issuer.not_valid_after_utc + timedelta(days=1))
+        assert (await self._issue(backend, approved)).not_valid_after_utc <= issuer.not_valid_after_utc
+
+    async def test_fifty_concurrent_requests_get_fifty_certificates_of_their_own(self, backend: CaBackend) -> None:
+        """Each with its own names and key, and a serial that nobody could guess or has already."""
+        all_approved = [
+            await self._approved(backend, common_name=f"device-{number}", san=(f"dns:device-{number}",))
+            for number in range(50)
+        ]
+        certificates = await asyncio.gather(*(self._issue(backend, approved) for approved in all_approved))
+        for certificate, approved in zip(certificates, all_approved, strict=True):
+            check_as_approved(certificate, approved, backend.may_set)
+        check_serials([certificate.serial_number for certificate in certificates])
+
+    async def test_the_same_request_twice_gives_two_serials(self, backend: CaBackend) -> None:
+        """RFC 5280 4.1.2.2: a serial is used once."""
+        approved = await self._approved(backend)
+        first, second = [await self._issue(backend, approved) for _ in range(2)]
+        assert first.serial_number != second.serial_number
+
+    async def test_issuing_leaves_the_approved_template_alone(self, backend: CaBackend) -> None:
+        """It is what the certificate is compared with afterwards."""
+        approved = await self._approved(backend)
+        before = replace(approved.template)
+        await self._issue(backend, approved)
+        assert approved.template == before
+
+    async def test_it_opens_and_closes_more_than_once(self, open_port: OpenCa) -> None:
+        """With the same certificate each time, and closing what is closed does no harm."""
+        issuers = []
+        for _ in range(2):
+            opening = open_port()
+            backend = await opening.__aenter__()
+            issuers.append((await backend.chain()).issuing)
+            await backend.ping()
+            for _ in range(2):
+                await opening.__aexit__(None, None, None)
+        assert issuers[0] == issuers[1]
+
+    async def test_its_settings_refuse_unknown_keys_and_explain_known_ones(self, settings: Mapping[str, Any]) -> None:
+        """A typo in ``kipuka.toml`` is an error, and the reference page has a line for every key."""
+        check_settings(self.provider.settings, settings)
+
+    async def _approved(
+        self,
+        backend: CaBackend,
+        *,
+        key_type: str = "ecdsa256",
+        common_name: str | None = "device",
+        san: Sequence[str] = ("dns:device.example",),
+        **fields: Any,
+    ) -> Approved:
+        csr = sample_csr(make_csr(make_key(key_type), common_name, san))
+        start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
+        values = {"not_before": start, "not_after": start + timedelta(days=30)} | fields
+        issuer = (await backend.chain()).issuing
+        return Approved(template=sample_template(csr, **values), enrolment=sample_enrolment(csr), issuer=issuer)
+
+    async def _issue(self, backend: CaBackend, approved: Approved) -> x509.Certificate:
+        async with asyncio.timeout(self.timeout_seconds):
+            issued = await backend.issue(approved)
+        assert isinstance(issued, Issued), "issue returns Issued"
+        assert isinstance(issued.certificate, x509.Certificate)
+        return issued.certificate
+
+
+def check_as_approved(certificate: x509.Certificate, approved: Approved, may_set: frozenset[MaySet]) -> None:
+    """Assert that a certificate is what was approved, but for what the backend declares to decide by itself."""
+    template = approved.template
+    certificate.verify_directly_issued_by(approved.issuer)
+    spki_der = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    assert spki_der == template.spki_der, "the key is the approved one"
+    assert same_san(san_of(certificate), template.san), "the SubjectAltName is the approved one"
+    if MaySet.SUBJECT_SUBSET in may_set:
+        assert set(certificate.subject) <= set(template.subject), "the subject holds nothing that was not approved"
+    else:
+        assert certificate.subject == template.subject, "the subject is the approved one"
+    if MaySet.VALIDITY not in may_set:
+        assert certificate.not_valid_before_utc >= template.not_before, "it is not valid from an earlier time"
+        assert certificate.not_valid_after_utc <= template.not_after, "it is not valid for longer"
+    assert certificate.not_valid_after_utc > certificate.not_valid_before_utc, "it is valid for some time"
+    _check_usages(certificate, template, may_set)
+
+
+def check_serials(serials: Sequence[int]) -> None:
+    """Assert that serials are RFC 5280's, all different, and too long and too far apart to be a counter."""
+    assert len(set(serials)) == len(serials), "no serial is used twice"
+    assert all(0 < serial.bit_length() <= _MOST_SERIAL_BITS for serial in serials), "at most 20 octets, positive"
+    assert max(serials).bit_length() >= _LEAST_SERIAL_BITS, "a serial has at least 64 random bits"
+    ordered = sorted(serials)
+    gaps = [upper - lower for lower, upper in pairwise(ordered)]
+    assert max(gaps, default=2**32) >= 2**32, "serials are random and not counted"
+
+
+def _check_usages(certificate: x509.Certificate, template: Template, may_set: frozenset[MaySet]) -> None:
+    values = [extension.value for extension in certificate.extensions]
+    assert not any(isinstance(value, x509.BasicConstraints) and value.ca for value in values), "it is not a CA"
+    if MaySet.KEY_USAGE in may_set:
+        return
+    usages = [key_usage_names(value) for value in values if isinstance(value, x509.KeyUsage)]
+    assert usages == [template.key_usage], "the key usage is the approved one"
+    ekus = {oid.dotted_string for value in values if isinstance(value, x509.ExtendedKeyUsage) for oid in value}
+    assert ekus == set(template.ext_key_usage), "the extended key usage is the approved one"

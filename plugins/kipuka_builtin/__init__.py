@@ -1,0 +1,67 @@
+"""The plugins that come with kipuka. They enter by the same door as anyone else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kipuka_builtin import (
+    basic,
+    extensions,
+    file_keys,
+    jsonl_sink,
+    keys,
+    local_ca,
+    mtls,
+    names,
+    otp,
+    tls_files,
+    validity,
+)
+from kipuka_core import (
+    Authenticator,
+    CaBackend,
+    EventSink,
+    KeyStore,
+    Policy,
+    Provider,
+    TlsMaterial,
+    hookimpl,
+)
+
+kipuka_api_version = 1
+
+
+@hookimpl
+def kipuka_authenticators() -> Sequence[Provider[Authenticator]]:
+    """Client certificates, one-time passwords, HTTP Basic."""
+    return [mtls.PROVIDER, otp.PROVIDER, basic.PROVIDER]
+
+
+@hookimpl
+def kipuka_policies() -> Sequence[Provider[Policy]]:
+    """Key types, names, extensions, validity."""
+    return [keys.PROVIDER, names.PROVIDER, extensions.PROVIDER, validity.PROVIDER]
+
+
+@hookimpl
+def kipuka_ca_backends() -> Sequence[Provider[CaBackend]]:
+    """A CA whose key this server holds."""
+    return [local_ca.PROVIDER]
+
+
+@hookimpl
+def kipuka_key_stores() -> Sequence[Provider[KeyStore]]:
+    """PEM files."""
+    return [file_keys.PROVIDER]
+
+
+@hookimpl
+def kipuka_tls_material() -> Sequence[Provider[TlsMaterial]]:
+    """PEM files."""
+    return [tls_files.PROVIDER]
+
+
+@hookimpl
+def kipuka_event_sinks() -> Sequence[Provider[EventSink]]:
+    """JSON lines."""
+    return [jsonl_sink.PROVIDER]

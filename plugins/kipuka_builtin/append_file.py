@@ -1,0 +1,79 @@
+"""A file that only grows, line by line, although processes crash, disks fill up and logrotate moves it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from errno import ENOSPC
+from pathlib import Path
+
+
+class AppendFile:
+    """Whole lines, appended and synchronised. Blocking, and for one thread at a time.
+
+    Several processes may append to one file: each batch is a single ``write`` at the end, under a lock of the file.
+    Nothing is ever truncated, so the file may be marked append-only (``chattr +a``).
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or create it for its owner alone. Raises OSError."""
+        self._path = path
+        self._descriptor = _open(path)
+
+    def append(self, lines: bytes) -> None:
+        """Return when ``lines`` (with their last newline) are on disk.
+
+        Raises OSError when they are not, or not wholly: a torn line stays, and the next batch begins on a new one.
+        """
+        self.reopen_if_moved()
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            if _last_byte(self._descriptor) not in {b"", b"\n"}:  # a crash or a full disk left half a line
+                lines = b"\n" + lines
+            written = os.write(self._descriptor, lines)
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        if written != len(lines):
+            raise OSError(ENOSPC, f"only {written} of {len(lines)} bytes could be written", str(self._path))
+        os.fsync(self._descriptor)
+
+    def reopen_if_moved(self) -> None:
+        """Go on in a new file when ours was moved or deleted. Raises OSError when there can be none."""
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            there = None
+        ours = os.fstat(self._descriptor)
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            descriptor = _open(self._path)
+            os.close(self._descriptor)
+            self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Close the file; the second time does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _open(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _sync_directory(path.parent)  # a new file is only there after a power cut when its directory is on disk
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _last_byte(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, 1, size - 1) if size else b""

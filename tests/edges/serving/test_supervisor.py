@@ -1,0 +1,318 @@
+"""The supervisor with real processes: each test runs a program that supervises workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import asyncio, os, signal, sys, threading, time
+from kipuka_core.edges.serving.sockets import bind_socket
+from kipuka_core.edges.serving.supervisor import Supervisor, SupervisorLimits, run_event_loop
+from kipuka_core.edges.serving.worker import WorkerSpec
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def serving(name, listening=(), on_term=None, before_ready=lambda: None):
+    def run(link):
+        async def main():
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, on_term or stop.set)
+            loop.add_signal_handler(signal.SIGHUP, say, "reload", name)
+            before_ready()
+            for bound in listening:
+                bound.listen()
+            link.ready()
+            say("serving", name, os.getpid())
+            await stop.wait()
+            say("drained", name)
+            return 0
+        return run_event_loop(main)
+    return WorkerSpec(name, tuple(listening), run)
+
+def report(event):
+    say("event", event.kind, event.worker, event.detail)
+
+def supervise(*specs, **limits):
+    code = Supervisor(specs, SupervisorLimits(**limits), report).run()
+    say("exit", code)
+    sys.exit(code)
+"""
+
+
+class Program:
+    """A running supervisor, its lines of output, and its workers."""
+
+    def __init__(self, source: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM + textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
+        )
+        self.lines: list[str] = []
+
+    def line(self, start: str) -> str:
+        """Read on until a line that starts like this."""
+        for line in self.process.stdout:
+            self.lines.append(line.strip())
+            if line.startswith(start):
+                return line.strip()
+        raise AssertionError(f"no line {start!r} in {self.lines}")
+
+    def worker(self, name: str) -> int:
+        return int(self.line(f"serving {name} ").split()[2])
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        self.lines += self.process.stdout.read().splitlines()
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def program():
+    running: list[Program] = []
+
+    def start(source: str) -> Program:
+        running.append(Program(source))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.process.kill()
+        one.process.wait()
+        one.process.stdout.close()
+
+
+def gone(pid: int) -> None:
+    """Return when a process that is not our child has ended."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state == "Z":
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"process {pid} still lives")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_all_workers_and_the_exit_code_is_0(program, number):
+    running = program("supervise(serving('one'), serving('two'))")
+    running.line("event all_ready")
+    running.signal(number)
+    assert running.end() == 0
+    assert {line for line in running.lines if line.startswith("drained")} == {"drained one", "drained two"}
+
+
+def test_ctrl_c_for_the_whole_process_group_leaves_the_workers_to_the_supervisor(program):
+    running = program("os.setpgrp(); supervise(serving('one'), stop_seconds=20)")
+    running.line("event all_ready")
+    os.killpg(running.process.pid, signal.SIGINT)
+    assert running.end() == 0
+    assert "drained one" in running.lines
+
+
+def test_a_worker_that_fails_before_it_was_ready_stops_everything_with_exit_code_1(program):
+    running = program("""
+        def fail(link):
+            say("server.listen: is taken")
+            return 3
+        supervise(serving('good'), WorkerSpec('bad', (), fail))
+    """)
+    assert running.end() == 1
+    died = next(line for line in running.lines if line.startswith("event worker_died"))
+    assert died.startswith("event worker_died bad process")
+    assert died.endswith("ended with exit code 3 before it was ready")
+    assert "server.listen: is taken" in running.lines
+    assert not any(line.startswith("event all_ready") for line in running.lines)
+
+
+def test_a_crash_before_ready_leaves_a_traceback_and_exit_code_1(program, capfd):
+    assert program("supervise(WorkerSpec('bad', (), lambda link: 1 / 0))").end() == 1
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_the_port_does_not_listen_before_the_worker_is_ready(program, tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    running = program(f"""
+        bound = bind_socket("127.0.0.1:0")
+        say("port", bound.getsockname()[1])
+        supervise(serving('one', (bound,), before_ready=lambda: open({str(gate)!r}).read()))
+    """)
+    port = int(running.line("port").split()[1])
+    with gate.open("w"):  # opens once the worker reads: it is running, and not ready
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(("127.0.0.1", port))
+    running.line("serving one")
+    socket.create_connection(("127.0.0.1", port)).close()
+    running.signal(signal.SIGTERM)
+    assert running.end() == 0
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(("127.0.0.1", port))
+
+
+def test_a_killed_worker_is_replaced_and_its_port_never_refuses(program):
+    running = program("""
+        bound = bind_socket("127.0.0.1:0")
+        say("port", bound.getsockname()[1])
+        supervise(serving('one', (bound,)), restart_seconds=0.01)
+    """)
+    port = int(running.line("port").split()[1])
+    first = running.worker("one")
+    running.line("event all_ready")
+    os.kill(first, signal.SIGKILL)
+    died = running.line("event worker_died")
+    assert died == f"event worker_died one process {first} was ended by SIGKILL; starting again in 0.01s"
+    socket.create_connection(("127.0.0.1", port)).close()
+    assert running.worker("one") != first
+    running.signal(signal.SIGTERM)
+    assert running.end() == 0
+
+
+def test_the_pause_before_a_replacement_doubles_up_to_its_limit_and_starts_again_when_healthy(program):
+    crash = "serving('one', before_ready=lambda: threading.Timer(0.0, os.kill, (os.getpid(), 9)).start())"
+    running = program(f"supervise({crash}, restart_seconds=0.01, restart_max_seconds=0.03)")
+    pauses = [running.line("event worker_died").split()[-1] for _ in range(4)]
+    assert pauses == ["0.01s", "0.02s", "0.03s", "0.03s"]
+    running.signal(signal.SIGTERM)
+    running.end()
+    running = program(f"supervise({crash}, restart_seconds=0.01, healthy_seconds=0)")
+    assert [running.line("event worker_died").split()[-1] for _ in range(3)] == ["0.01s"] * 3
+    running.signal(signal.SIGTERM)
+    running.end()
+
+
+def test_a_replacement_that_fails_at_once_is_tried_again_and_does_not_stop_the_others(program, tmp_path):
+    broken = tmp_path / "broken"
+    running = program(f"""
+        def check():
+            if os.path.exists({str(broken)!r}):
+                sys.exit(5)
+        supervise(serving('one', before_ready=check), serving('two'), restart_seconds=0.01)
+    """)
+    first = running.worker("one")
+    running.line("event all_ready")
+    broken.touch()
+    os.kill(first, signal.SIGKILL)
+    for _ in range(3):
+        running.line("event worker_died one")
+    broken.unlink()
+    assert running.worker("one") != first
+    running.signal(signal.SIGTERM)
+    assert running.end() == 0
+
+
+def test_workers_stop_when_the_supervisor_is_killed(program):
+    running = program("supervise(serving('one'), serving('two'))")
+    running.line("event all_ready")
+    pids = [int(line.split()[2]) for line in running.lines if line.startswith("serving")]
+    while len(pids) < 2:
+        pids.append(int(running.line("serving").split()[2]))
+    running.process.kill()
+    for pid in pids:
+        gone(pid)
+
+
+def test_a_worker_that_ignores_its_supervisors_death_ends_after_the_grace_time(program):
+    running = program("supervise(serving('deaf', on_term=lambda: None), stop_seconds=0.1)")
+    pid = running.worker("deaf")
+    running.process.kill()
+    gone(pid)
+
+
+def test_a_worker_that_does_not_stop_in_time_is_killed_and_the_exit_code_says_so(program):
+    running = program("supervise(serving('deaf', on_term=lambda: None), stop_seconds=0.1)")
+    pid = running.worker("deaf")
+    running.line("event all_ready")
+    running.signal(signal.SIGTERM)
+    assert running.end() == 1
+    assert f"event worker_killed deaf process {pid}" in running.lines
+
+
+def test_a_second_signal_kills_at_once(program):
+    running = program("supervise(serving('deaf', on_term=lambda: say('asked')), stop_seconds=3600)")
+    running.line("event all_ready")
+    running.signal(signal.SIGTERM)
+    running.line("asked")
+    running.signal(signal.SIGTERM)
+    assert running.end() == 1
+
+
+def test_sighup_reaches_every_worker_and_stops_none(program):
+    running = program("supervise(serving('one'), serving('two'))")
+    running.line("event all_ready")
+    running.signal(signal.SIGHUP)
+    assert {running.line("reload"), running.line("reload")} == {"reload one", "reload two"}
+    running.signal(signal.SIGTERM)
+    assert running.end() == 0
+
+
+def test_sighup_before_a_worker_can_reload_does_not_end_it(program):
+    running = program("""
+        def early(link):
+            os.kill(os.getpid(), signal.SIGHUP)
+            return serving('one').run(link)
+        supervise(WorkerSpec('one', (), early))
+    """)
+    running.line("event all_ready")
+    running.signal(signal.SIGTERM)
+    assert running.end() == 0
+
+
+def test_a_worker_holds_only_its_own_sockets(program):
+    running = program("""
+        mine, theirs = bind_socket("127.0.0.1:0"), bind_socket("127.0.0.1:0")
+        def look(link):
+            link.ready()
+            say("open", mine.fileno() >= 0, theirs.fileno() >= 0)
+            return 0
+        supervise(WorkerSpec('mine', (mine,), look), WorkerSpec('theirs', (theirs,), serving('x').run))
+    """)
+    assert running.line("open") == "open True False"
+    running.signal(signal.SIGTERM)
+    running.end()
+
+
+def test_the_event_loop_is_uvloops_unless_it_is_not_wanted():
+    code = """
+        async def main():
+            say(type(asyncio.get_running_loop()).__module__)
+            return 7
+        say(run_event_loop(main), run_event_loop(main, use_uvloop=False))
+        sys.modules["uvloop"] = None  # as where it is not installed
+        say(run_event_loop(main))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM + textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.split() == ["uvloop", "asyncio.unix_events", "7", "7", "asyncio.unix_events", "7"]
+
+
+def test_the_signal_handlers_of_the_caller_come_back(program):
+    running = program("""
+        signal.signal(signal.SIGHUP, report)
+        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)]
+        def stop(link):
+            os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(60)
+        Supervisor((WorkerSpec('one', (), stop),)).run()
+        after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)]
+        say("same", after == handlers, signal.set_wakeup_fd(-1))
+    """)
+    assert running.line("same") == "same True -1"
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        running.process.wait(5)

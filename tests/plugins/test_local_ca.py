@@ -1,0 +1,413 @@
+"""CA backend ``local``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID
+from pkilint import loader, report
+from pkilint.pkix import certificate as pkix_certificate
+from pkilint.pkix import extension as extension_types
+from pkilint.pkix import name
+from pkilint.validation import ValidationFindingSeverity
+
+from kipuka_builtin.local_ca import PROVIDER, LocalCaSettings
+from kipuka_core import Approved, ConfigurationError, Signer, Unavailable
+from kipuka_core.model.key_usage import key_usage_extension
+from kipuka_core.testing import pki
+from kipuka_core.testing.contracts.ca_backend import CaBackendContract, check_as_approved
+from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_template, write_private
+from kipuka_core.testing.services import make_services
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+ROOT = pki.make_root()
+ISSUING = ROOT.subordinate()
+OTHER_ROOT = pki.make_root("Another Root")
+URLS = {
+    "cdp_urls": ["http://ca.example/issuing.crl"],
+    "aia_urls": ["http://ca.example/issuing.cer"],
+    "ocsp_urls": ["http://ocsp.example/"],
+}
+
+
+def write_ca(directory: Path, authority: pki.Authority) -> dict[str, Any]:
+    """Files of a CA in a directory, and the table that names them."""
+    (directory / "ca.pem").write_bytes(authority.pem)
+    (directory / "chain.pem").write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in authority.above))
+    write_private(directory / "ca.key", pki.key_pem(authority.key))
+    table = {"id": "main", "cert": "ca.pem", "key": "ca.key"}
+    return table | ({"chain": "chain.pem"} if authority.above else {})
+
+
+class TestLocalCaKeepsTheContract(CaBackendContract):
+    provider = PROVIDER
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path):
+        return write_ca(tmp_path, ISSUING)
+
+
+class TestLocalCaInAWorkerThreadKeepsTheContract(CaBackendContract):
+    provider = PROVIDER
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path):
+        return write_ca(tmp_path, ISSUING) | URLS
+
+    @pytest.fixture
+    def services(self, tmp_path: Path):
+        return make_services(tmp_path, open_signer=blocking_signer)
+
+
+async def blocking_signer(key_uri: str) -> Signer:
+    return Signer(ISSUING.key, hsm_backed=True, blocking=True)
+
+
+def approve(authority: pki.Authority, key_type: str = "ecdsa256", san: Sequence[str] = (), **fields: Any) -> Approved:
+    csr = sample_csr(pki.make_csr(pki.make_key(key_type), "device", san))
+    values = {"not_before": NOW, "not_after": NOW + timedelta(days=30)} | fields
+    return Approved(
+        template=sample_template(csr, **values), enrolment=sample_enrolment(csr), issuer=authority.certificate
+    )
+
+
+def opened(directory: Path, table: Mapping[str, Any], **services: Any):
+    return PROVIDER.open(LocalCaSettings(**table), make_services(directory, **services))
+
+
+async def refusal(directory: Path, table: Mapping[str, Any], **services: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        async with opened(directory, table, **services):
+            pass
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier):
+    return certificate.extensions.get_extension_for_oid(oid)
+
+
+async def test_the_profile_is_that_of_rfc_5280(tmp_path: Path):
+    approved = approve(ISSUING, san=["dns:device.example"])
+    async with opened(tmp_path, write_ca(tmp_path, ISSUING) | URLS) as backend:
+        certificate = (await backend.issue(approved)).certificate
+    assert [(each.oid, each.critical) for each in certificate.extensions] == [
+        (ExtensionOID.BASIC_CONSTRAINTS, True),
+        (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
+        (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
+        (ExtensionOID.KEY_USAGE, True),
+        (ExtensionOID.EXTENDED_KEY_USAGE, False),
+        (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, False),
+        (ExtensionOID.CRL_DISTRIBUTION_POINTS, False),
+        (ExtensionOID.AUTHORITY_INFORMATION_ACCESS, False),
+    ]
+    assert certificate.version is x509.Version.v3
+    assert certificate.not_valid_before_utc == approved.template.not_before
+    assert certificate.not_valid_after_utc == approved.template.not_after
+    ski = extension(ISSUING.certificate, ExtensionOID.SUBJECT_KEY_IDENTIFIER).value.digest
+    assert extension(certificate, ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value.key_identifier == ski
+    expected = x509.SubjectKeyIdentifier.from_public_key(approved.enrolment.csr.public_key)
+    assert extension(certificate, ExtensionOID.SUBJECT_KEY_IDENTIFIER).value == expected
+    assert extension(certificate, ExtensionOID.EXTENDED_KEY_USAGE).value == x509.ExtendedKeyUsage(
+        [ExtendedKeyUsageOID.CLIENT_AUTH]
+    )
+    (point,) = extension(certificate, ExtensionOID.CRL_DISTRIBUTION_POINTS).value
+    assert point.full_name == [x509.UniformResourceIdentifier("http://ca.example/issuing.crl")]
+    access = extension(certificate, ExtensionOID.AUTHORITY_INFORMATION_ACCESS).value
+    assert {(each.access_method, each.access_location.value) for each in access} == {
+        (AuthorityInformationAccessOID.OCSP, "http://ocsp.example/"),
+        (AuthorityInformationAccessOID.CA_ISSUERS, "http://ca.example/issuing.cer"),
+    }
+
+
+async def test_an_authority_key_identifier_is_the_ca_s_own_even_where_that_is_no_hash(tmp_path: Path):
+    extensions = [(x509.SubjectKeyIdentifier(b"made up by hand"), False), *CA_EXTENSIONS]
+    odd = make_ca("Odd CA", extensions)
+    async with opened(tmp_path, write_ca(tmp_path, odd)) as backend:
+        certificate = (await backend.issue(approve(odd))).certificate
+    assert extension(certificate, ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value.key_identifier == b"made up by hand"
+
+
+async def test_a_ca_without_key_identifier_gets_a_computed_one(tmp_path: Path):
+    odd = make_ca("Odd CA", CA_EXTENSIONS)
+    async with opened(tmp_path, write_ca(tmp_path, odd)) as backend:
+        certificate = (await backend.issue(approve(odd))).certificate
+    computed = x509.SubjectKeyIdentifier.from_public_key(odd.key.public_key()).digest
+    assert extension(certificate, ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value.key_identifier == computed
+
+
+@pytest.mark.parametrize(
+    ("key_type", "hash_name"),
+    [
+        ("rsa2048", "sha256"),
+        ("rsa3072", "sha256"),
+        ("ecdsa256", "sha256"),
+        ("ecdsa384", "sha384"),
+        ("ecdsa521", "sha512"),
+        ("ed25519", None),
+        ("ed448", None),
+        ("ml-dsa-44", None),
+        ("ml-dsa-65", None),
+        ("ml-dsa-87", None),
+    ],
+)
+async def test_every_kind_of_ca_key_signs_with_the_hash_that_belongs_to_it(
+    tmp_path: Path, key_type: str, hash_name: str | None
+):
+    authority = pki.make_root(key_type=key_type)
+    approved = approve(authority, san=["dns:device.example"])
+    async with opened(tmp_path, write_ca(tmp_path, authority)) as backend:
+        certificate = (await backend.issue(approved)).certificate
+        await backend.ping()
+        assert backend.hash_name == hash_name
+    check_as_approved(certificate, approved, frozenset())
+    used = certificate.signature_hash_algorithm
+    assert (used.name if used else None) == hash_name
+
+
+async def test_a_slow_key_signs_in_a_worker_thread_and_a_fast_one_does_not(tmp_path: Path):
+    for key_type, expected in (("rsa3072", ["sign"]), ("rsa2048", []), ("ecdsa256", [])):
+        authority = pki.make_root(key_type=key_type)
+        functions: list[str] = []
+
+        async def run_blocking(function, *arguments, functions=functions):  # noqa: ANN001, ANN002
+            functions.append(function.__name__)
+            return function(*arguments)
+
+        async with opened(tmp_path, write_ca(tmp_path, authority), run_blocking=run_blocking) as backend:
+            functions.clear()
+            await backend.issue(approve(authority))
+        assert functions == expected
+
+
+def lint(certificate: x509.Certificate) -> str:
+    """What pkilint finds against RFC 5280 in a certificate, NOTICE and above."""
+    validators = [
+        pkix_certificate.create_issuer_validator_container([]),
+        pkix_certificate.create_validity_validator_container(),
+        pkix_certificate.create_subject_validator_container([]),
+        pkix_certificate.create_extensions_validator_container([]),
+        pkix_certificate.create_spki_validator_container([]),
+    ]
+    decoders = pkix_certificate.create_decoding_validators(
+        name.ATTRIBUTE_TYPE_MAPPINGS, extension_types.EXTENSION_MAPPINGS
+    )
+    linter = pkix_certificate.create_pkix_certificate_validator_container(decoders, validators)
+    results = linter.validate(loader.load_certificate(certificate.public_bytes(Encoding.DER), "issued").root)
+    return report.ReportGeneratorPlaintext(results, ValidationFindingSeverity.NOTICE).generate().strip()
+
+
+async def test_issued_certificates_pass_pkilint(tmp_path: Path):
+    for ca_key_type in ("ecdsa256", "ecdsa384", "rsa2048", "ed25519"):
+        authority = pki.make_root(key_type=ca_key_type).subordinate(key_type=ca_key_type)
+        async with opened(tmp_path, write_ca(tmp_path, authority) | URLS) as backend:
+            for key_type in ("ecdsa256", "ecdsa384", "rsa2048", "ed25519"):
+                for subject in (pki.name("device", O="Example"), x509.Name([])):
+                    approved = approve(authority, key_type, ["dns:device.example", "ip:192.0.2.1"], subject=subject)
+                    assert lint((await backend.issue(approved)).certificate) == "", (ca_key_type, key_type)
+
+
+def test_pkilint_would_find_a_bad_certificate():
+    assert "certificate_skid_ca_missing" in lint(make_ca("Without Key Identifier", CA_EXTENSIONS).certificate)
+
+
+async def test_validity_is_cut_at_validity_days_and_at_the_ca_s_own_end(tmp_path: Path):
+    ten_years = NOW + timedelta(days=3650)
+    for days, end in ((7, NOW + timedelta(days=7)), (9999, ISSUING.certificate.not_valid_after_utc)):
+        async with opened(tmp_path, write_ca(tmp_path, ISSUING) | {"validity_days": days}) as backend:
+            certificate = (await backend.issue(approve(ISSUING, not_after=ten_years))).certificate
+        assert certificate.not_valid_after_utc == end
+
+
+async def test_the_key_of_the_template_is_certified(tmp_path: Path):
+    approved = approve(ISSUING)
+    other = sample_csr(pki.make_csr(pki.make_key("ed25519")))
+    approved = replace(approved, template=replace(approved.template, spki_der=other.spki_der))
+    async with opened(tmp_path, write_ca(tmp_path, ISSUING)) as backend:
+        certificate = (await backend.issue(approved)).certificate
+    assert certificate.public_key() == other.public_key
+
+
+async def test_the_chain_holds_the_issuers_and_earlier_generations(tmp_path: Path):
+    (tmp_path / "old.pem").write_bytes(OTHER_ROOT.pem)
+    for table in (
+        write_ca(tmp_path, ISSUING) | {"previous": "old.pem"},
+        write_ca(tmp_path, ISSUING) | {"previous": ["old.pem"], "chain": ["ca.pem", "chain.pem"]},
+    ):
+        async with opened(tmp_path, table) as backend:
+            chain = await backend.chain()
+        assert chain.certificates == (ISSUING.certificate, ROOT.certificate)
+        assert chain.previous == (OTHER_ROOT.certificate,)
+
+
+async def test_issuers_may_follow_in_the_certificate_file(tmp_path: Path):
+    table = write_ca(tmp_path, ISSUING) | {"chain": []}
+    (tmp_path / "ca.pem").write_bytes(ISSUING.pem + ROOT.pem)
+    async with opened(tmp_path, table) as backend:
+        assert (await backend.chain()).certificates == ISSUING.chain
+
+
+async def test_a_root_alone_is_its_own_chain(tmp_path: Path):
+    async with opened(tmp_path, write_ca(tmp_path, ROOT)) as backend:
+        assert (await backend.chain()).certificates == (ROOT.certificate,)
+
+
+# -- start-up refusals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "content", "problem"),
+    [
+        ("cert", None, r"cannot be read: No such file or directory"),
+        ("chain", None, r"cannot be read: No such file or directory"),
+        ("previous", None, r"cannot be read: No such file or directory"),
+        ("cert", b"\x30\x00", "does not hold PEM certificates"),
+        ("cert", pki.key_pem(ISSUING.key), "does not hold PEM certificates"),
+        ("chain", b"", "does not hold PEM certificates"),
+    ],
+)
+async def test_a_missing_or_unreadable_file_is_named(tmp_path: Path, setting: str, content: bytes | None, problem: str):
+    if content is not None:
+        (tmp_path / "other.pem").write_bytes(content)
+    message = await refusal(tmp_path, write_ca(tmp_path, ISSUING) | {setting: "other.pem"})
+    assert message == f"ca.main.{setting}: {tmp_path}/other.pem {problem}"
+
+
+async def test_a_key_of_another_certificate_is_refused(tmp_path: Path):
+    table = write_ca(tmp_path, ISSUING)
+    for key_type in ("ecdsa256", "rsa2048"):
+        write_private(tmp_path / "ca.key", pki.key_pem(pki.make_key(key_type)))
+        assert await refusal(tmp_path, table) == "ca.main.key: is not the key of the certificate in ca.pem"
+
+
+async def test_a_key_store_that_signs_with_another_key_than_it_shows_is_refused(tmp_path: Path):
+    async def open_signer(key_uri: str) -> Signer:
+        return Signer(Impostor())
+
+    message = await refusal(tmp_path, write_ca(tmp_path, ISSUING), open_signer=open_signer)
+    assert message == "ca.main.key: is not the key of the certificate in ca.pem"
+
+
+class Impostor(ec.EllipticCurvePrivateKey):
+    """Shows one key and signs with another, as a token does when two objects have one label."""
+
+    _other = ec.generate_private_key(ec.SECP256R1())
+    curve = ec.SECP256R1()
+    key_size = 256
+
+    def public_key(self):
+        return ISSUING.key.public_key()
+
+    def sign(self, data: bytes, signature_algorithm: ec.EllipticCurveSignatureAlgorithm):
+        return self._other.sign(data, signature_algorithm)
+
+    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey):
+        raise AssertionError("a CA key signs")
+
+    private_numbers = private_bytes = __copy__ = __deepcopy__ = exchange
+
+
+async def test_a_chain_that_ends_before_the_root_names_what_is_missing(tmp_path: Path):
+    table = write_ca(tmp_path, ISSUING) | {"chain": []}
+    message = "ca.main.chain: ends before the root; add the certificate of CN=Test Root CA"
+    assert await refusal(tmp_path, table) == message
+
+
+async def test_a_chain_in_the_wrong_order_or_of_another_ca_is_refused(tmp_path: Path):
+    lowest = ISSUING.subordinate("Lowest CA")
+    table = write_ca(tmp_path, lowest)
+    (tmp_path / "chain.pem").write_bytes(ROOT.pem + ISSUING.pem)
+    assert "CN=Test Root CA did not issue CN=Lowest CA" in await refusal(tmp_path, table)
+    (tmp_path / "chain.pem").write_bytes(OTHER_ROOT.pem)
+    assert "CN=Another Root did not issue CN=Lowest CA" in await refusal(tmp_path, table)
+
+
+async def test_a_path_length_that_the_chain_exceeds_is_refused(tmp_path: Path):
+    lowest = ISSUING.subordinate("Lowest CA")
+    message = await refusal(tmp_path, write_ca(tmp_path, lowest))
+    assert message == (
+        "ca.main.chain: the certificate of CN=Test Issuing CA allows only 0 CAs below it (pathLenConstraint)"
+    )
+
+
+CA_EXTENSIONS = [
+    (x509.BasicConstraints(ca=True, path_length=None), True),
+    (key_usage_extension({"keyCertSign"}), True),
+]
+
+
+def make_ca(common_name: str, extensions: Sequence[tuple[x509.ExtensionType, bool]]) -> pki.Authority:
+    """A self-signed certificate with exactly these extensions."""
+    key = pki.make_key()
+    subject = pki.name(common_name)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).serial_number(1)
+    builder = builder.public_key(key.public_key()).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=90))
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical=critical)
+    return pki.Authority(builder.sign(key, pki.signing_hash(key)), key)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "problem"),
+    [
+        ([], "it has no basicConstraints or no keyUsage"),
+        (CA_EXTENSIONS[:1], "it has no basicConstraints or no keyUsage"),
+        (CA_EXTENSIONS[1:], "it has no basicConstraints or no keyUsage"),
+        ([(x509.BasicConstraints(False, None), True), CA_EXTENSIONS[1]], "it needs basicConstraints CA:TRUE"),
+        ([CA_EXTENSIONS[0], (key_usage_extension({"cRLSign"}), True)], "it needs basicConstraints CA:TRUE"),
+    ],
+)
+async def test_a_certificate_that_is_not_a_ca_s_is_refused(tmp_path: Path, extensions: list[Any], problem: str):
+    message = await refusal(tmp_path, write_ca(tmp_path, make_ca("Not A CA", extensions)))
+    assert message.startswith("ca.main.cert: the certificate of CN=Not A CA is not a CA's: ")
+    assert problem in message
+
+
+@pytest.mark.parametrize(
+    ("clock", "problem"),
+    [
+        (datetime(2001, 1, 1, tzinfo=UTC), "ca.main.cert: the certificate of CN=Test Issuing CA is not valid before "),
+        (datetime(2101, 1, 1, tzinfo=UTC), "ca.main.cert: the certificate of CN=Test Issuing CA expired on "),
+    ],
+)
+async def test_a_ca_out_of_time_is_refused(tmp_path: Path, clock: datetime, problem: str):
+    assert (await refusal(tmp_path, write_ca(tmp_path, ISSUING), clock=lambda: clock)).startswith(problem)
+
+
+async def test_an_expired_root_above_the_ca_is_refused_too(tmp_path: Path):
+    short = pki.make_root("Short Root", days=10)
+    table = write_ca(tmp_path, short.subordinate(days=1000))
+    message = await refusal(tmp_path, table, clock=lambda: NOW + timedelta(days=20))
+    assert message.startswith("ca.main.chain: the certificate of CN=Short Root expired on ")
+
+
+async def test_a_ca_in_its_last_thirty_days_is_warned_of(tmp_path: Path):
+    end = ISSUING.certificate.not_valid_after_utc
+    for days_left, warned in ((31, 0), (29, 1)):
+        warnings: list[str] = []
+        services = {"clock": lambda left=days_left: end - timedelta(days=left), "warn": warnings.append}
+        async with opened(tmp_path, write_ca(tmp_path, ISSUING), **services):
+            pass
+        assert len(warnings) == warned
+        assert all(
+            each == f"ca.main.cert: the certificate of CN=Test Issuing CA expires on {end:%Y-%m-%d}; renew it"
+            for each in warnings
+        )
+
+
+async def test_ping_notices_a_key_that_went_away(tmp_path: Path):
+    class Unplugged(Impostor):
+        def sign(self, data: bytes, signature_algorithm: ec.EllipticCurveSignatureAlgorithm):
+            raise OSError("token removed, PIN 1234")
+
+    for key, message in ((Unplugged(), "the CA key does not answer"), (Impostor(), "is not the one of the CA")):
+        async with opened(tmp_path, write_ca(tmp_path, ISSUING)) as backend:
+            backend._key = key
+            with pytest.raises(Unavailable, match=message):
+                await backend.ping()
