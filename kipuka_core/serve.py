@@ -70,11 +70,17 @@ def serve(config: Config, *, announce: Callable[[Addresses], None] = lambda _: N
     def report(event: SupervisorEvent) -> None:
         logger.info("supervisor", what=event.kind, worker=event.worker, detail=event.detail)
         if event.kind is SupervisorEventKind.ALL_READY:
+            logger.info("listening", est=_text(addresses.est), admin=_text(addresses.admin))
             announce(addresses)
         elif event.kind is SupervisorEventKind.WORKER_DIED:
             baton.put_back()
 
     return Supervisor(specs, limits, report).run()
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _ErrorBaton:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -24,10 +24,9 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, with ``event`` and ``time`` (RFC 3339, UTC) first; empty fields left out."""
-        fields = asdict(self)
-        moment: datetime = fields.pop("time")
-        stamp = moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"event": self.name, "time": stamp} | {key: value for key, value in fields.items() if value != ""}
+        stamp = self.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "time"}
+        return {"event": self.name, "time": stamp} | {key: value for key, value in named.items() if value != ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

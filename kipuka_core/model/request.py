@@ -54,7 +54,8 @@ class ChangeSubjectName:
 class Csr:
     """A decoded PKCS#10 request (RFC 2986). Nothing in it has been believed yet."""
 
-    der: bytes
+    der: bytes = field(repr=False)
+    """Not in the repr: a challengePassword is in it."""
     subject: x509.Name
     public_key: PublicKeyTypes
     spki_der: bytes

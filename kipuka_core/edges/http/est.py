@@ -169,7 +169,10 @@ class EstApp:
         )
         content_type = header(scope, b"content-type")
         if not media_type.is_acceptable(content_type, "application/pkcs10"):
-            raise WrongMediaType(f"{operation} takes application/pkcs10; send that Content-Type")
+            raise WrongMediaType(
+                f"{operation} takes application/pkcs10; send that Content-Type (with curl: -H 'Content-Type:"
+                " application/pkcs10' --data-binary @FILE)"
+            )
         authorization = header(scope, b"authorization")
         assert request.connection is not None  # noqa: S101  # _serve refused the others
         outcome = await self._road.enrol(

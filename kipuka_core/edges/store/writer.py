@@ -173,7 +173,7 @@ class JobThread:
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         self._pending -= len(outcomes)
         for outcome in outcomes:
-            if False:  # the caller was cancelled; the write stays
+            if outcome.future.done():  # the caller was cancelled; the write stays
                 continue
             if outcome.error is None:
                 outcome.future.set_result(outcome.result)

@@ -113,6 +113,29 @@ async def test_a_cancelled_caller_neither_undoes_nor_loses_the_write(store: SqlS
     assert await store.find_certificate(ISSUER, "1") == record("1")
 
 
+async def test_a_cancelled_caller_does_not_cost_the_others_of_its_batch_their_answers(store: SqlStore):
+    gate = Gate(store)
+    await gate.held()
+    first, second = (asyncio.create_task(commit(store, record(serial_hex))) for serial_hex in ("1", "2"))
+    await asyncio.sleep(0)
+    first.cancel()
+    await gate.release()
+    await asyncio.wait_for(second, 30)
+    assert first.cancelled()
+
+
+async def test_a_connection_that_broke_is_replaced(store: SqlStore):
+    def break_it(batch: Batch) -> None:
+        connection = batch.connection.connection.driver_connection
+        assert connection is not None
+        connection.close()
+
+    for call in (store._write, store._read):
+        with pytest.raises(StoreUnavailable):
+            await call(lambda batch: (break_it(batch), batch.connection.execute(text("SELECT 1"))))
+    await store.ping()
+
+
 async def test_a_release_right_behind_a_cancelled_commit_does_not_take_its_reservation(store: SqlStore):
     await store.add_otp(otp(), otp_event())
     await reserve(store, "request-1")

@@ -82,7 +82,7 @@ async def test_asking_costs_no_query_within_a_second(store: SqlStore, monkeypatc
     assert len(reads) == 2
 
 
-async def test_a_snapshot_that_was_being_read_when_a_lockout_began_is_not_kept(
+async def test_a_snapshot_that_was_being_read_when_a_lockout_began_does_not_replace_a_newer_one(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
     read, begun, go_on = store._lockouts._read, asyncio.Event(), asyncio.Event()
@@ -96,7 +96,9 @@ async def test_a_snapshot_that_was_being_read_when_a_lockout_began_is_not_kept(
     monkeypatch.setattr(store._lockouts, "_read", slow)
     asking = asyncio.create_task(store.locked_until(HERE, "device", at(2)))
     await begun.wait()
+    monkeypatch.setattr(store._lockouts, "_read", read)
     await fail(store, 0, 1, 2)
+    assert await store.locked_until(HERE, "device", at(3)) == at(602)
     go_on.set()
     await asking
     assert await store.locked_until(HERE, "device", at(3)) == at(602)
