@@ -10,6 +10,7 @@ from types import NoneType
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import Authenticator, EventHub, LockoutLimits, Store
 from kipuka_core.errors import LockedOut, NotAllowed, NotAuthenticated, WrongSecret
+from kipuka_core.model.entity_id import entity_id_problem
 from kipuka_core.model.event import ClientLockedOut
 from kipuka_core.model.identity import ClientIdentity, Offer
 from kipuka_core.model.request import Operation
@@ -78,7 +79,7 @@ class Authentication:
     async def _refuse_locked_out(self, offer: Offer) -> None:
         if offer.credentials is None:
             return
-        address, username = offer.connection.source_address, offer.credentials.username
+        address, username = offer.connection.source_address, _countable(offer.credentials.username)
         until = await self.store.locked_until(address, username, offer.time)
         if until is not None:
             raise LockedOut(
@@ -87,7 +88,7 @@ class Authentication:
             )
 
     async def _count_failure(self, offer: Offer, entity_id: str) -> None:
-        address = offer.connection.source_address
+        address, entity_id = offer.connection.source_address, _countable(entity_id)
         until = await self.store.count_failure(address, entity_id, limits=self.limits, now=offer.time)
         if until is not None:
             await self.events.emit(_locked_out(offer, entity_id, until))
@@ -104,6 +105,11 @@ class Authentication:
                 " credentials (entity id and one-time password)"
             )
         return NotAuthenticated(f"{' and '.join(offered)} of this request are not accepted here")
+
+
+def _countable(name: str) -> str:
+    """The name under which failures are counted; what could be nobody's name (control characters, …) has one together."""
+    return "" if entity_id_problem(name) else name
 
 
 def _may_serve(identity: ClientIdentity, offer: Offer) -> bool:

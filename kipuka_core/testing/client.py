@@ -101,7 +101,7 @@ class EstClient:
         operation: str = "simpleenroll",
         connection: http.client.HTTPSConnection | None = None,
     ) -> Answer:
-        """simpleenroll or simplereenroll, as RFC 7030 and 8951 have it."""
+        """Simpleenroll or simplereenroll, as RFC 7030 and 8951 have it."""
         headers = {"Content-Type": "application/pkcs10"}
         if user is not None:
             headers["Authorization"] = basic(user, password)
@@ -109,7 +109,7 @@ class EstClient:
         return self.request("POST", path, base64.encodebytes(csr_der), headers, connection=connection)
 
     def reenrol(self, csr_der: bytes, *, label: str = "") -> Answer:
-        """simplereenroll with the client certificate."""
+        """Simplereenroll with the client certificate."""
         return self.enrol(csr_der, label=label, operation="simplereenroll")
 
 

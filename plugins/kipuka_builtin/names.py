@@ -185,7 +185,7 @@ def _binding_verdict(template: Template, enrolment: Enrolment) -> Verdict:
         return Deny(DenyKind.CSR, "the CSR names nobody; put your name into the subject's CN or into a SubjectAltName")
     rules, identity = enrolment.label.rules, enrolment.identity
     if rules.subject_binding is SubjectBinding.PATTERN:
-        pattern = rules.subject_pattern or "(?!)"  # a label without a pattern lets nobody in
+        pattern = rules.subject_pattern or ""  # which no name matches: a label without a pattern lets nobody in
         offending = next((name for name in names if not _matches(pattern, identity.entity_id, name)), None)
         advice = "it does not have the form that this label demands"
     else:

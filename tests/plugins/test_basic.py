@@ -206,6 +206,24 @@ async def test_a_verified_password_is_remembered_for_five_minutes(bench: Bench):
         assert bench.work == ["verify_password"] * 3
 
 
+async def test_reading_the_file_again_forgets_what_was_verified(bench: Bench, users_file: Path):
+    async with bench.open() as port:
+        assert await accepted(port, "device", "correct horse")
+        rewrite(users_file, LINES)
+        assert await accepted(port, "device", "correct horse")
+        assert bench.work == ["verify_password", "read_users", "verify_password"]
+
+
+async def test_strict_permissions_hold_when_the_file_is_read_again(tmp_path: Path, users_file: Path):
+    bench = Bench(tmp_path, strict_permissions=True)
+    async with bench.open() as port:
+        rewrite(users_file, argon2_line("device", "new one"))
+        users_file.chmod(0o644)
+        assert await accepted(port, "device", "correct horse")
+        assert not await accepted(port, "device", "new one")
+        assert ["0644" in text for text in bench.warnings] == [True]
+
+
 async def test_a_clock_that_is_set_back_does_not_prolong_the_memory(bench: Bench):
     async with bench.open() as port:
         assert await accepted(port, "device", "correct horse")

@@ -101,7 +101,8 @@ async def test_a_csr_narrows_the_key_usage_within_the_ceiling(key_type: str, ask
     ],
 )
 async def test_a_key_usage_beyond_the_ceiling_is_refused(key_type: str, asked: x509.ExtensionType, beyond: str):
-    _, verdict = await shape_and_judge(key_usage_extension(asked), key_type=key_type)
+    template, verdict = await shape_and_judge(key_usage_extension(asked), key_type=key_type)
+    assert template.key_usage < asked
     refused(verdict, f"the CSR asks for key usage {beyond}, which this label does not issue")
 
 
@@ -155,6 +156,11 @@ async def test_a_listed_extension_is_copied_as_it_is():
     template, verdict = await shape_and_judge(PRIVATE_EXTENSION, critical=True, allowed_extensions=allowed)
     assert verdict == Allow()
     assert [(each.critical, each.value) for each in template.extensions] == [(True, PRIVATE_EXTENSION)]
+
+
+async def test_what_has_a_field_of_its_own_is_not_copied_as_an_extension():
+    template, verdict = await shape_and_judge(key_usage_extension({"digitalSignature"}), san=["dns:device"])
+    assert (template.extensions, verdict) == ((), Allow())
 
 
 async def test_a_listed_key_identifier_is_accepted_and_left_to_the_ca():

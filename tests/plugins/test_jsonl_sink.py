@@ -211,4 +211,6 @@ async def test_closing_twice_does_nothing_more(audit: Path):
     await sink.emit(numbered(1))
     await sink.close()
     await sink.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await sink.emit(numbered(2))
     assert numbers(lines_of(audit)) == [1]

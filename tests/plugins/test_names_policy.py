@@ -171,6 +171,12 @@ async def test_an_entity_id_is_text_and_not_a_part_of_the_pattern():
     refused(await judge("anything", entity_id="a.*", **rules), DenyKind.PERMISSION, "cn:anything")
 
 
+async def test_case_does_not_matter_in_a_dns_name_and_does_in_a_cn():
+    rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}", "entity_id": "Device"}
+    assert await judge(None, ("dns:device",), **rules) == Allow()
+    refused(await judge("device", **rules), DenyKind.PERMISSION, "cn:device")
+
+
 async def test_every_name_has_to_match_the_pattern():
     rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}"}
     refused(await judge("device", ("dns:device", "dns:evil"), **rules), DenyKind.PERMISSION, "dns:evil")

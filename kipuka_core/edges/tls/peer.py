@@ -23,6 +23,9 @@ from kipuka_core.errors import CsrRefused
 class PeerRefused(ssl.SSLCertVerificationError):
     """A resumed session whose certificate is no longer good, where every connection needs a certificate."""
 
+    def __str__(self) -> str:
+        return str(self.args[0])  # SSLError would show the tuple of its arguments
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:

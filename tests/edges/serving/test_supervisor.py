@@ -59,13 +59,19 @@ class Program:
             [sys.executable, "-c", PROGRAM + textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
         )
         self.lines: list[str] = []
+        self.unread: list[str] = []
 
     def line(self, start: str) -> str:
-        """Read on until a line that starts like this."""
+        """The next line that starts like this; lines of different processes come in any order."""
+        for line in self.unread:
+            if line.startswith(start):
+                self.unread.remove(line)
+                return line
         for line in self.process.stdout:
             self.lines.append(line.strip())
             if line.startswith(start):
                 return line.strip()
+            self.unread.append(line.strip())
         raise AssertionError(f"no line {start!r} in {self.lines}")
 
     def worker(self, name: str) -> int:
@@ -184,13 +190,17 @@ def test_a_killed_worker_is_replaced_and_its_port_never_refuses(program):
 
 
 def test_the_pause_before_a_replacement_doubles_up_to_its_limit_and_starts_again_when_healthy(program):
-    crash = "serving('one', before_ready=lambda: threading.Timer(0.0, os.kill, (os.getpid(), 9)).start())"
-    running = program(f"supervise({crash}, restart_seconds=0.01, restart_max_seconds=0.03)")
+    crash = """
+        def crash(link):
+            link.ready()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    running = program(f"{crash}\n        supervise(WorkerSpec('one', (), crash), restart_seconds=0.01, restart_max_seconds=0.03)")
     pauses = [running.line("event worker_died").split()[-1] for _ in range(4)]
     assert pauses == ["0.01s", "0.02s", "0.03s", "0.03s"]
     running.signal(signal.SIGTERM)
     running.end()
-    running = program(f"supervise({crash}, restart_seconds=0.01, healthy_seconds=0)")
+    running = program(f"{crash}\n        supervise(WorkerSpec('one', (), crash), restart_seconds=0.01, healthy_seconds=0)")
     assert [running.line("event worker_died").split()[-1] for _ in range(3)] == ["0.01s"] * 3
     running.signal(signal.SIGTERM)
     running.end()
@@ -219,9 +229,7 @@ def test_a_replacement_that_fails_at_once_is_tried_again_and_does_not_stop_the_o
 def test_workers_stop_when_the_supervisor_is_killed(program):
     running = program("supervise(serving('one'), serving('two'))")
     running.line("event all_ready")
-    pids = [int(line.split()[2]) for line in running.lines if line.startswith("serving")]
-    while len(pids) < 2:
-        pids.append(int(running.line("serving").split()[2]))
+    pids = [running.worker("one"), running.worker("two")]
     running.process.kill()
     for pid in pids:
         gone(pid)

@@ -136,6 +136,21 @@ async def test_a_connection_that_broke_is_replaced(store: SqlStore):
     await store.ping()
 
 
+async def test_a_commit_that_fails_is_not_tried_again_and_the_next_batch_is_written(store: SqlStore):
+    runs: list[str] = []
+
+    def fails_at_commit(batch: Batch) -> None:
+        runs.append("run")
+        batch.connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+        batch.connection.exec_driver_sql("INSERT INTO certificate_names VALUES ('orphan', 1)")
+
+    outcomes = await in_one_batch(store, store._write(fails_at_commit), store.add_event(FACT))
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, StoreUnavailable]
+    assert runs == ["run"]
+    await store.add_event(FACT)
+    assert len(await store.search_events()) == 1
+
+
 async def test_a_release_right_behind_a_cancelled_commit_does_not_take_its_reservation(store: SqlStore):
     await store.add_otp(otp(), otp_event())
     await reserve(store, "request-1")

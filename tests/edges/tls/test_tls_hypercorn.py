@@ -32,6 +32,7 @@ def with_lifespan(app):
 @asynccontextmanager
 async def plain_hypercorn(site, kit, settings, reader, *, insecure=False):
     bound = bind_socket("127.0.0.1:0")
+    bound.listen()
     port = bound.getsockname()[1]
     context = kit.build_context(settings)
     install(context)
