@@ -108,7 +108,7 @@ class Authentication:
 
 
 def _countable(name: str) -> str:
-    """The name under which failures are counted; what could be nobody's name (control characters, …) has one together."""
+    """The name under which failures are counted; what could be nobody's name shares the empty one."""
     return "" if entity_id_problem(name) else name
 
 

@@ -57,7 +57,8 @@ class Deployment:
         mode = "" if "mode" in client_auth else 'mode = "optional"\n'
         anchors = "" if "trust_anchors" in client_auth else 'trust_anchors = "state/ca/root.pem"\n'
         self.toml.write_text(
-            f'[server]\nlisten = "127.0.0.1:0"\nadmin_listen = "127.0.0.1:0"\nstate_dir = "state"\nworkers = {workers}\n'
+            f'[server]\nlisten = "127.0.0.1:0"\nadmin_listen = "127.0.0.1:0"\nstate_dir = "state"\n'
+            f"workers = {workers}\n"
             f'{server}\n[tls]\ncert = "tls/server.pem"\nkey = "tls/server.key"\n'
             f"[tls.client_auth]\n{mode}{anchors}{client_auth}\n{toml}\n",
             encoding="utf-8",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import h2.connection
+import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings

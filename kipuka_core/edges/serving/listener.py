@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _CLIENT_WENT_AWAY = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET, errno.EPERM})
 _ACCEPT_PAUSE_SECONDS = 0.2
 _ACCEPTS_PER_TURN = 16
-_ABORT_SECONDS = 1.0
+_ABORT_SECONDS = 0.5
 _TLS_CLOSE_SECONDS = 1.0
 _READ_BUFFER_BYTES = 65536
 
@@ -126,14 +126,18 @@ class Listener:
             task.cancel()
         for connection in self._connections:
             connection.drain()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._limits.shutdown_timeout_seconds)
+        await self._wait_for_tasks(self._limits.shutdown_timeout_seconds)
         for connection in self._connections:
             connection.abort()
+        # Hypercorn has to see the end first: an HTTP/2 request that is cancelled before would wait for its writer.
+        await self._wait_for_tasks(_ABORT_SECONDS)
         for task in self._tasks:
             task.cancel()
+        await self._wait_for_tasks(_ABORT_SECONDS)
+
+    async def _wait_for_tasks(self, seconds: float) -> None:
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_ABORT_SECONDS)
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     async def _accept_forever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -188,21 +192,33 @@ class Listener:
         except (OSError, EOFError) as error:
             self._fail(host, error)
             return
-        ssl_object = writer.get_extra_info("ssl_object")
         try:
-            extensions = self._describe(ssl_object) if ssl_object is not None else {}
-        except ssl.SSLError as error:
+            extensions = self._extensions_of(writer, host)
+            if extensions is not None:
+                app = with_extensions(self._app, extensions)
+                await self._serve_http(HttpConnection(app, self._settings, reader, writer, client=(host, port)))
+        except OSError:
+            return  # the client did not say goodbye in time
+        finally:
             writer.transport.abort()
+
+    def _extensions_of(self, writer: asyncio.StreamWriter, host: str) -> Mapping[str, Any] | None:
+        ssl_object = writer.get_extra_info("ssl_object")
+        if ssl_object is None:
+            return {}
+        try:
+            return self._describe(ssl_object)
+        except ssl.SSLError as error:
             self._fail(host, error)
-            return
-        app = with_extensions(self._app, extensions)
-        connection = HttpConnection(app, self._settings, reader, writer, client=(host, port))
-        self._secured()
+            return None
+
+    async def _serve_http(self, connection: HttpConnection) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._handshaking.discard(task)
         self._connections.add(connection)
         try:
             await connection.run()
-        except OSError:
-            return  # the client did not say goodbye in time
         finally:
             self._connections.discard(connection)
 
@@ -221,11 +237,6 @@ class Listener:
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, **tls)
         return asyncio.StreamWriter(transport, protocol, reader, loop)
-
-    def _secured(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._handshaking.discard(task)
 
     def _fail(self, host: str, error: Exception) -> None:
         self.counters.handshakes_failed += 1

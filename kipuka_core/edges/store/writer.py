@@ -75,7 +75,8 @@ class JobThread:
         self._max_pending = max_pending
         self._busy_timeout_seconds = busy_timeout_seconds
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._submitted: list[_Job] = []
+        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._pending = 0
         self._closed = False
         self._connection: Connection | None = None
@@ -94,13 +95,16 @@ class JobThread:
             raise Unavailable("the server is overloaded; try again later")
         future: asyncio.Future[T] = self._loop.create_future()
         self._pending += 1
-        self._queue.put(_Job(function, future))
+        if not self._submitted:
+            self._loop.call_soon(self._hand_over)
+        self._submitted.append(_Job(function, future))
         return await future
 
     async def aclose(self) -> None:
         """Take no more jobs, finish those that are queued, close the connection."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._queue.put(None)
         await asyncio.shield(asyncio.to_thread(self._thread.join))
 
@@ -116,11 +120,11 @@ class JobThread:
         """Wait for a job and take all that are there; empty: the store was closed and all jobs are done."""
         jobs: list[_Job] = []
         while not jobs or not self._queue.empty():
-            job = self._queue.get()
-            if job is None:
+            submitted = self._queue.get()
+            if submitted is None:
                 self._queue.put(None)  # to be found again after this batch; nothing is queued behind it
                 break
-            jobs.append(job)
+            jobs.extend(submitted)
         return jobs
 
     def _run_all(self, jobs: Sequence[_Job]) -> list[_Outcome]:
@@ -170,6 +174,12 @@ class JobThread:
             self._connection = None
 
     # -- on the loop -----------------------------------------------------------------------------------------------
+    def _hand_over(self) -> None:
+        # All that one turn of the loop submitted: waking the thread for the first would leave it alone in its batch.
+        if self._submitted:
+            self._queue.put(self._submitted)
+            self._submitted = []
+
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         self._pending -= len(outcomes)
         for outcome in outcomes:

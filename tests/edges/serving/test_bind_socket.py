@@ -20,7 +20,9 @@ def test_an_address_is_bound_but_does_not_listen_yet(address):
             client.connect((host, bound.getsockname()[1]))
 
 
-@pytest.mark.parametrize("address", ["8443", "127.0.0.1", "127.0.0.1:", "::1:8443", "127.0.0.1:70000", "a:b", "", "[::1]"])
+@pytest.mark.parametrize(
+    "address", ["8443", "127.0.0.1", "127.0.0.1:", "::1:8443", "127.0.0.1:70000", "a:b", "", "[::1]"]
+)
 def test_a_malformed_address_shows_how_to_write_one(address):
     with pytest.raises(ConfigurationError, match=r'like "0\.0\.0\.0:8443"'):
         bind_socket(address, "server.listen")

@@ -195,12 +195,16 @@ def test_the_pause_before_a_replacement_doubles_up_to_its_limit_and_starts_again
             link.ready()
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    running = program(f"{crash}\n        supervise(WorkerSpec('one', (), crash), restart_seconds=0.01, restart_max_seconds=0.03)")
+    running = program(
+        f"{crash}\n        supervise(WorkerSpec('one', (), crash), restart_seconds=0.01, restart_max_seconds=0.03)"
+    )
     pauses = [running.line("event worker_died").split()[-1] for _ in range(4)]
     assert pauses == ["0.01s", "0.02s", "0.03s", "0.03s"]
     running.signal(signal.SIGTERM)
     running.end()
-    running = program(f"{crash}\n        supervise(WorkerSpec('one', (), crash), restart_seconds=0.01, healthy_seconds=0)")
+    running = program(
+        f"{crash}\n        supervise(WorkerSpec('one', (), crash), restart_seconds=0.01, healthy_seconds=0)"
+    )
     assert [running.line("event worker_died").split()[-1] for _ in range(3)] == ["0.01s"] * 3
     running.signal(signal.SIGTERM)
     running.end()
