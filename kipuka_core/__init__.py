@@ -25,6 +25,7 @@ from kipuka_core.errors import (
     Unavailable,
     WrongSecret,
 )
+from kipuka_core.hooks.durations import Duration
 from kipuka_core.hooks.provider import Provider, Services, Settings
 from kipuka_core.hooks.spec import hookimpl
 from kipuka_core.model.certificate import (
@@ -61,6 +62,7 @@ __all__ = [
     "CsrRefused",
     "Deny",
     "DenyKind",
+    "Duration",
     "EnrollmentRules",
     "Enrolment",
     "Event",

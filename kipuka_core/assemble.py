@@ -132,6 +132,7 @@ class _Builder:
         all_labels = {label.name: label for label in labels(config)}
         for label in all_labels.values():
             check_label(label)
+        checks.check_embedded_ca(config)
         store = await self.stack.enter_async_context(open_store(self.database_url))
         guard = Guard(config.plugins.timeout)
         client_auth = config.tls.client_auth

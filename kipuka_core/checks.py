@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import mldsa
@@ -16,6 +17,17 @@ from kipuka_core.model.label import Label
 
 _LIBSSL_WITH_ML_DSA = (3, 5)
 _ML_DSA = (mldsa.MLDSA44PublicKey, mldsa.MLDSA65PublicKey, mldsa.MLDSA87PublicKey)
+
+
+def check_embedded_ca(config: Config) -> None:
+    """Raise ConfigurationError where neither a CA is configured nor one was made: a first start without ``init``."""
+    certificate = Path(config.cas[0].settings["cert"]) if config.has_embedded_ca else None
+    if certificate is not None and not certificate.exists():
+        raise ConfigurationError(
+            "ca",
+            f"there is no [[ca]] table, and no embedded CA ({certificate} does not exist);"
+            " make one with `kipuka init`, or add a [[ca]] table with its cert, key and chain",
+        )
 
 
 def check_together(

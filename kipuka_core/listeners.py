@@ -10,6 +10,7 @@ from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.context import ServerTls, inspect_server_certificate
 from kipuka_core.edges.tls.files import load_certificates
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.hooks.lifecycle import naming_the_key
 
 
 async def est_tls(assembly: Assembly) -> ServerTls:
@@ -60,7 +61,10 @@ def inspect_certificates(tls: ServerTls, now: datetime) -> list[str]:
 
 async def _identity(assembly: Assembly, table: PluginTable) -> tuple[str, str, bytes | None]:
     material = await assembly.open_tls(table)
-    identity = await material.server_identity()
+    try:
+        identity = await material.server_identity()
+    except ConfigurationError as error:
+        raise naming_the_key(error, table.settings, table.toml_path) from error
     if not identity.certificate_file or not identity.key_file:
         raise ConfigurationError(table.toml_path, "names no certificate and key")
     return identity.certificate_file, identity.key_file, identity.key_password

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import ssl
@@ -67,12 +68,18 @@ def serve(config: Config, *, announce: Callable[[Addresses], None] = lambda _: N
     )
     limits = SupervisorLimits(stop_seconds=config.server.shutdown_timeout + _KILL_AFTER_SHUTDOWN_SECONDS)
 
+    serving = False
+
     def report(event: SupervisorEvent) -> None:
+        nonlocal serving
+        if not serving and baton.is_out():
+            return  # the start failed, and the line that says why is the last one
         logger.info("supervisor", what=event.kind, worker=event.worker, detail=event.detail)
         if event.kind is SupervisorEventKind.ALL_READY:
+            serving = True
             logger.info("listening", est=_text(addresses.est), admin=_text(addresses.admin))
             announce(addresses)
-        elif event.kind is SupervisorEventKind.WORKER_DIED:
+        elif event.kind is SupervisorEventKind.WORKER_DIED and baton.is_out():
             baton.put_back()
 
     return Supervisor(specs, limits, report).run()
@@ -89,11 +96,15 @@ class _ErrorBaton:
     def __init__(self) -> None:
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
-        self._out = 0
         self.put_back()
 
     def put_back(self) -> None:
         os.write(self._write_fd, b"!")
+
+    def is_out(self) -> bool:
+        """Whether some process holds it, and has printed its line or is about to."""
+        readable, _, _ = select.select([self._read_fd], [], [], 0)
+        return not readable
 
     def take(self) -> bool:
         try:

@@ -137,7 +137,7 @@ class Config(Section):
     @property
     def admin_tls_material(self) -> PluginTable:
         """What the admin listener's TLS material provider is told."""
-        return _material("admin.tls", self.admin_tls)
+        return _material("tls" if self.admin.tls.cert is None else "admin.tls", self.admin_tls)
 
     @property
     def has_admin_credential(self) -> bool:

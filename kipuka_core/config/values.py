@@ -23,7 +23,6 @@ from kipuka_core.config.oids import (
     name_of,
     named_oid,
 )
-from kipuka_core.hooks import durations
 from kipuka_core.model.key_type import KeyType, parse_key_type
 from kipuka_core.model.key_usage import KEY_USAGES
 
@@ -48,23 +47,6 @@ def _read_text(read: Callable[[str], object]) -> BeforeValidator:
 Switch = Annotated[bool, Strict()]
 Count = Annotated[int, Strict(), Field(ge=1)]
 Days = Annotated[int, Strict(), Field(ge=1, le=36500)]
-
-
-# -- durations ---------------------------------------------------------------------------------------------------------
-def format_duration(seconds: int) -> str:
-    """A short way to write a duration: ``"15m"`` for 900, ``"90s"`` for 90, and ``"24h"`` rather than ``"1d"``."""
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds % length == 0 and seconds > length:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"
-
-
-Duration = Annotated[
-    durations.Duration,
-    PlainSerializer(format_duration, when_used="json"),
-    _json("duration", anyOf=[{"type": "string", "pattern": "^[0-9]+[smhd]$"}, {"type": "integer", "minimum": 1}]),
-]
-"""Whole seconds, at least one; shown as a person writes them."""
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
@@ -41,10 +41,10 @@ class Approvals:
         approved = assessment.outcome(waits_are_answered=True)
         if isinstance(approved, Wait):  # cannot be: a Wait was just answered
             raise Unavailable(approved.reason)
-        await self.events.emit(_decided(stored, actor, now, "approved", ""))
-        outcome = await self.road.issuance.issue(replace(approved))
+        outcome = await self.road.issuance.issue(approved)
         if isinstance(outcome, Wait):
             raise Unavailable(outcome.reason, code="waiting_for_ca")
+        await self.events.emit(_decided(stored, actor, now, "approved", ""))
         return outcome
 
     async def reject(self, request_id: str, *, actor: str, now: datetime, reason: str) -> None:

@@ -12,8 +12,9 @@ from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import AlreadyIssued, CaBackend, EventHub, ReservationLost, Store
 from kipuka_core.domain.postcheck import check_issued
 from kipuka_core.domain.remembered import stored_request
-from kipuka_core.errors import PostcheckFailed, Unavailable
+from kipuka_core.errors import PluginFailed, PostcheckFailed, RequestRefused, Unavailable
 from kipuka_core.model.certificate import Approved, Issued
+from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import CertificateIssued
 from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
 from kipuka_core.model.key_type import describe_key, key_type_of
@@ -43,8 +44,15 @@ class Issuance:
         backend = self.cas[ca_id]
         template = replace(approved.template)  # what was judged, out of the backend's reach
         if backend.external:
-            await self.store.remember(stored_request(enrolment, RequestState.INTENT))
-        outcome: Issued | Wait = await self.guard.call(ca_id, backend.issue, approved, expect=_OUTCOMES)
+            await self._intend(enrolment)
+        try:
+            outcome: Issued | Wait = await self.guard.call(ca_id, backend.issue, approved, expect=_OUTCOMES)
+        except PluginFailed:
+            raise  # an external CA may have issued all the same: its intent stays, and nobody asks it again
+        except RequestRefused:
+            if backend.external:
+                await self.store.withdraw_intent(enrolment.request_id)
+            raise
         if isinstance(outcome, Wait):
             return outcome
         check_issued(outcome.certificate, template, approved.issuer)
@@ -61,6 +69,16 @@ class Issuance:
         except AlreadyIssued as error:
             raise PostcheckFailed("its serial number is taken") from error
         return outcome
+
+    async def _intend(self, enrolment: Enrolment) -> None:
+        """Record that an external CA is about to be asked, unless an identical request is with it already."""
+        intent = await self.store.remember(stored_request(enrolment, RequestState.INTENT))
+        if intent.id != enrolment.request_id:
+            raise Unavailable(
+                "an identical request is with the certification authority; repeat this one later",
+                retry_after_seconds=intent.retry_after_seconds,
+                code="request_in_progress",
+            )
 
 
 def _record(certificate: x509.Certificate, approved: Approved) -> RecordedCertificate:

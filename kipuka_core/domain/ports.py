@@ -198,6 +198,10 @@ class Store(Protocol):
         """
         ...
 
+    async def withdraw_intent(self, request_id: str) -> None:
+        """Forget an intent that came to nothing: the CA did not issue. One that had waited before waits again."""
+        ...
+
     async def commit(self, record: RecordedCertificate, event: Event) -> None:
         """Record a certificate, use up the reservation of its request, close its remembered request: one transaction.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any, TextIO
 
 import structlog
@@ -53,6 +55,17 @@ def _clean(key: str, value: Any) -> Any:
     return value
 
 
+def _without_exception_text(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What was raised and where; what a foreign exception says may hold anything, a secret too."""
+    exc_info = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if exc_info is True else exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    if isinstance(error, BaseException):
+        frames = traceback.extract_tb(error.__traceback__)
+        event["exception"] = type(error).__name__
+        event["frames"] = [f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+    return event
+
+
 def _stamp(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The moment, for lines that do not bring their own: an audit fact has the time at which it happened."""
     if "time" not in event:
@@ -65,9 +78,7 @@ class _ToStructlog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         fields: dict[str, Any] = {"logger": record.name}
-        if record.exc_info and record.exc_info[0] is not None:
-            fields["exception"] = record.exc_info[0].__name__
-        structlog.get_logger().log(record.levelno, record.getMessage(), **fields)
+        structlog.get_logger().log(record.levelno, record.getMessage(), exc_info=record.exc_info, **fields)
 
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
@@ -76,7 +87,7 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
         processors=[
             structlog.processors.add_log_level,
             _stamp,
-            structlog.processors.format_exc_info,
+            _without_exception_text,
             redact,
             structlog.processors.JSONRenderer(),
         ],

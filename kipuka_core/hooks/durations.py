@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _WRITTEN = re.compile(r"([0-9]{1,10})([smhd])", re.ASCII)
@@ -25,12 +25,22 @@ def parse_duration(value: object) -> int:
     return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
+def format_duration(seconds: int) -> str:
+    """A short way to write a duration: ``"15m"`` for 900, ``"90s"`` for 90, and ``"24h"`` rather than ``"1d"``."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds % length == 0 and seconds > length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
 Duration = Annotated[
     int,
     Field(ge=1, le=_LONGEST_SECONDS),
     BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, when_used="json"),
     WithJsonSchema(
         {
+            "x-kind": "duration",
             "anyOf": [
                 {"type": "string", "pattern": "^[0-9]{1,10}[smhd]$"},
                 {"type": "integer", "minimum": 1, "maximum": _LONGEST_SECONDS},
@@ -38,4 +48,5 @@ Duration = Annotated[
         }
     ),
 ]
-"""The type of a settings field that holds a duration of at least one second; its value is in seconds."""
+"""The type of a settings field that holds a duration of at least one second; its value is in seconds, and its JSON form
+is what a person writes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ async def open_port(
     try:
         opened = await stack.enter_async_context(provider.open(settings, services))
     except ConfigurationError as error:
-        raise ConfigurationError(error.where or where, error.problem) from error
+        raise naming_the_key(error, dict(settings), where) from error
     except KipukaError as error:
         raise ConfigurationError(where, str(error)) from error
     except Exception as error:
@@ -42,3 +43,15 @@ async def open_port(
             where, f"plugin {provider.name!r} opened a {type(opened).__name__}, which is not a {port.__name__}"
         )
     return opened
+
+
+def naming_the_key(error: ConfigurationError, settings: Mapping[str, object], where: str) -> ConfigurationError:
+    """The same error, led by the key of the table ``where`` that names the file at fault.
+
+    A plugin knows its files and not the table that they came from. Without such a key ``where`` itself stands in for a
+    place that the plugin left out.
+    """
+    for name, value in settings.items():
+        if error.where and str(value) == error.where:
+            return ConfigurationError(f"{where}.{name}", str(error))
+    return ConfigurationError(error.where or where, error.problem)

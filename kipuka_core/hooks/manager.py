@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
+from pydantic import BaseModel
 
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.hooks import spec
@@ -208,11 +209,14 @@ def _add_providers(results: Iterable[Any], kind: str, info: PluginInfo, plugins:
             )
 
 
-def settings_tables(plugins: Plugins, prefixes: Mapping[str, str]) -> dict[str, Any]:
-    """The settings model of every provider by TOML path, for the reference page (``{"policy": "policy", …}``)."""
+def settings_tables(plugins: Plugins, tables: Mapping[str, str]) -> dict[str, type[BaseModel]]:
+    """The settings model of every provider by its table, for the reference page.
+
+    ``tables`` says by kind where they are, with ``{}`` for the provider's name: ``{"policy": "policy.{}", …}``.
+    """
     return {
-        f"{prefixes[kind]}.{name}": entry.provider.settings
+        tables[kind].format(name): entry.provider.settings
         for kind, entries in plugins.providers.items()
-        if kind in prefixes
+        if kind in tables
         for name, entry in entries.items()
     }

@@ -209,7 +209,10 @@ class _Loader:
 
     async def load(self) -> LocalCa:
         chain = self._chain()
-        signer = await self._services.open_signer(self._settings.key)
+        try:
+            signer = await self._services.open_signer(self._settings.key)
+        except ConfigurationError as error:
+            self._refuse("key", str(error), error)
         hash_algorithm = _signing_hash(signer.private_key)
         if not await self._services.run_blocking(_key_belongs_to, signer.private_key, hash_algorithm, chain.issuing):
             self._refuse("key", f"is not the key of the certificate in {self._settings.cert}")
@@ -225,7 +228,9 @@ class _Loader:
             self._check_authority(certificate, position)
         root = certificates[-1]
         if not _issued(root, root):
-            self._refuse("chain", f"ends before the root; add the certificate of {root.issuer.rfc4514_string()}")
+            self._refuse_certificate(
+                "chain", f"ends before the root; add the certificate of {root.issuer.rfc4514_string()}"
+            )
         return CaChain(certificates=certificates, previous=tuple(self._read("previous", self._settings.previous)))
 
     def _read(self, setting: str, files: Sequence[str]) -> list[x509.Certificate]:
@@ -247,29 +252,40 @@ class _Loader:
             constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
             usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         except x509.ExtensionNotFound as error:
-            self._refuse(setting, f"{who} is not a CA's: it has no basicConstraints or no keyUsage", error)
+            self._refuse_certificate(setting, f"{who} is not a CA's: it has no basicConstraints or no keyUsage", error)
         if not constraints.ca or not usage.key_cert_sign:
-            self._refuse(setting, f"{who} is not a CA's: it needs basicConstraints CA:TRUE and keyUsage keyCertSign")
+            self._refuse_certificate(
+                setting, f"{who} is not a CA's: it needs basicConstraints CA:TRUE and keyUsage keyCertSign"
+            )
         if constraints.path_length is not None and constraints.path_length < certificates_below:
-            self._refuse(setting, f"{who} allows only {constraints.path_length} CAs below it (pathLenConstraint)")
+            self._refuse_certificate(
+                setting, f"{who} allows only {constraints.path_length} CAs below it (pathLenConstraint)"
+            )
         self._check_time(certificate, setting, who)
 
     def _check_time(self, certificate: x509.Certificate, setting: str, who: str) -> None:
         now, end = self._services.clock(), certificate.not_valid_after_utc
         if now < certificate.not_valid_before_utc:
-            self._refuse(setting, f"{who} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+            self._refuse_certificate(
+                setting, f"{who} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+            )
         if now > end:
-            self._refuse(setting, f"{who} expired on {end:%Y-%m-%d}; renew it")
+            self._refuse_certificate(setting, f"{who} expired on {end:%Y-%m-%d}; renew it")
         if end - now < _WARN_BEFORE_END:
             self._services.warn(f"{self._table}.{setting}: {who} expires on {end:%Y-%m-%d}; renew it")
 
     def _check_link(self, lower: x509.Certificate, upper: x509.Certificate) -> None:
         if not _issued(upper, lower):
-            self._refuse(
+            self._refuse_certificate(
                 "chain",
                 f"{upper.subject.rfc4514_string()} did not issue {lower.subject.rfc4514_string()}; "
                 "list the issuers in order, each below the one that it issued",
             )
+
+    def _refuse_certificate(self, setting: str, problem: str, cause: Exception | None = None) -> NoReturn:
+        files = self._settings.chain if setting == "chain" else ()
+        shown = ", ".join(str(self._services.base_dir / name) for name in files or (self._settings.cert,))
+        self._refuse(setting, f"{problem} ({shown})", cause)
 
     def _refuse(self, setting: str, problem: str, cause: Exception | None = None) -> NoReturn:
         raise ConfigurationError(f"{self._table}.{setting}", problem) from cause

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kipuka_core.config import parse
-from kipuka_core.config.reference import example_toml, render_page, render_schema, write_reference
+from kipuka_core.config.reference import builtin_settings, example_toml, render_page, render_schema, write_reference
 from kipuka_core.config.reference.walk import tables
-from kipuka_core.config.values import Duration
+from kipuka_core.hooks.durations import Duration
 from kipuka_core.hooks.provider import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -44,7 +44,7 @@ PLUGINS = {"auth.otp": _Otp, "ca[local]": _Local, "policy.names": _Names, "hsm":
 def test_the_reference_is_what_the_models_say(tmp_path: Path, name: str):
     write_reference(tmp_path)
     fresh, committed = (directory / name for directory in (tmp_path, DOCS))
-    assert committed.read_text() == fresh.read_text(), "run: python -m kipuka_core.config.reference"
+    assert committed.read_text() == fresh.read_text(), "run: make docs"
 
 
 def test_every_example_on_the_page_is_a_configuration():
@@ -73,6 +73,30 @@ def test_every_key_is_on_the_page_with_its_default():
             assert f"| `{key}`" in section, f"{table.path}.{key}"
     assert '| `retry_after` | duration | `"60s"` |' in page
     assert '| `ext_key_usage` **L** | list of extended key usages | `["clientAuth"]` |' in page
+
+
+def test_the_settings_of_every_built_in_plugin_are_on_the_committed_page():
+    page = (DOCS / "configuration.md").read_text()
+    for header in ("[auth.otp]", "[auth.basic]", "[auth.mtls]", "[policy.names]", "[key_store.file]"):
+        assert f"\n## `{header}`\n" in page
+    assert '\n## `[[ca]]` with `backend = "local"`\n' in page
+    assert '\n## `[[audit.sink]]` with `use = "jsonl"`\n' in page
+    assert '| `lockout` | duration | `"30m"` |' in page
+    assert '| `san_kinds` | list of `"dns"`, ' in page
+    schema = json.loads((DOCS / "configuration.schema.json").read_text())
+    assert schema["$defs"]["Auth"]["properties"]["otp"]["properties"]["ttl"]["x-kind"] == "duration"
+
+
+def test_what_the_core_says_of_a_table_is_not_said_again_by_the_plugin_that_shares_it():
+    local = next(table for table in tables(builtin_settings()) if table.chosen_by == 'backend = "local"')
+    assert local.model is not None
+    assert "id" in local.model.model_fields
+    assert "id" not in local.keys
+    assert {"cert", "key"} <= set(local.keys)
+
+
+def test_the_example_with_every_built_in_plugin_is_a_configuration():
+    parse(tomllib.loads(example_toml(builtin_settings())), FILE)
 
 
 def test_unavailable_keys_say_so_on_the_page():

@@ -28,7 +28,9 @@ class _Believes(Authenticator):
         self.asked += 1
         if self._with_certificate:
             certificate = offer.connection.client_certificate
-            return certificate and ClientIdentity(authenticator=self._name, entity_id="cert", certificate=certificate)
+            if certificate is None:
+                return None
+            return ClientIdentity(authenticator=self._name, entity_id="cert", certificate=certificate)
         if offer.credentials is None or offer.credentials.username != self._knows:
             return None
         if offer.credentials.password != self._password:
@@ -41,7 +43,7 @@ class _NotHere(Authenticator):
         raise NotAllowed("another path", code="other_label")
 
 
-def _authentication(harness: Harness, limits: LockoutLimits | None = None, **ports: Authenticator) -> Authentication:
+def _authentication(harness: Harness, limits: LockoutLimits | None = None, /, **ports: Authenticator) -> Authentication:
     return Authentication(
         authenticators=ports,
         guard=harness.guard,
@@ -130,7 +132,7 @@ async def test_an_unknown_name_counts_too_so_that_a_lockout_does_not_tell_which_
 
 async def test_every_name_of_an_inner_list_has_to_agree(harness: Harness, authority: Authority) -> None:
     ports = {"cert": _Believes("cert", with_certificate=True), "pass": _Believes("pass")}
-    authentication = _authentication(harness, **ports)
+    authentication = _authentication(harness, None, **ports)
     both = await authentication.identify(
         _offer(harness, [["cert", "pass"]], user="device", password="right", authority=authority)
     )
@@ -146,7 +148,7 @@ async def test_every_name_of_an_inner_list_has_to_agree(harness: Harness, author
 
 async def test_a_renewal_rests_on_the_certificate_not_on_a_password(harness: Harness, authority: Authority) -> None:
     ports = {"pass": _Believes("pass"), "cert": _Believes("cert", with_certificate=True)}
-    authentication = _authentication(harness, **ports)
+    authentication = _authentication(harness, None, **ports)
     order, renewal = [["pass"], ["cert"]], Operation.SIMPLEREENROLL
     identity = await authentication.identify(
         _offer(harness, order, user="device", password="right", authority=authority, operation=renewal)

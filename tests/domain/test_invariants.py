@@ -501,3 +501,37 @@ async def test_a_refusal_names_who_was_refused(harness: Harness) -> None:
     with pytest.raises(RequestRefused) as refusal:
         await harness.enrol(_asking(x509.OCSPNoCheck()), token=await harness.otp())
     assert (refusal.value.actor, refusal.value.authenticator) == ("device", "test")
+
+
+class _Away(_External):
+    """Is away at first, or breaks."""
+
+    def __init__(self, harness: Harness, error: Exception) -> None:
+        super().__init__(harness)
+        self.error: Exception | None = error
+
+    async def issue(self, approved: Approved) -> Issued | Wait:
+        if self.error is not None:
+            raise self.error
+        return await super().issue(approved)
+
+
+async def test_2_an_external_ca_that_was_away_is_asked_again(harness: Harness) -> None:
+    harness.ca = away = _Away(harness, Unavailable("the CA is away"))
+    token, key = await harness.otp(), make_key()
+    with pytest.raises(Unavailable, match="is away"):
+        await harness.enrol(make_csr(key), token=token)
+    away.error = None
+    await harness.enrol(make_csr(key), token=token)
+    assert await harness.uses(token) == 1
+
+
+async def test_2_an_external_ca_whose_answer_is_unknown_is_not_asked_twice(harness: Harness) -> None:
+    harness.ca = away = _Away(harness, ConnectionError("lost after sending"))
+    token, key = await harness.otp(), make_key()
+    with pytest.raises(PluginFailed):
+        await harness.enrol(make_csr(key), token=token)
+    away.error = None
+    with pytest.raises(Unavailable, match="with the certification authority"):
+        await harness.enrol(make_csr(key), token=token)
+    assert away.issued == []

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -95,10 +94,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 async def read_body(receive: Any) -> bytes:
-    body = b""
+    body: bytes = b""
     while True:
-        message = await receive()
-        body += message.get("body", b"")
+        message: dict[str, Any] = await receive()
+        body += bytes(message.get("body", b""))
         if not message.get("more_body"):
             return body
 
@@ -149,12 +148,12 @@ class Served:
 
     async def failure(self) -> HandshakeFailed:
         """The next failed handshake."""
-        while not self.failures:
-            await asyncio.sleep(0.005)
+        await self.until(lambda: bool(self.failures))
         return self.failures.pop(0)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
+        """Poll: what is waited for is state of the listener, which signals nothing."""
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
@@ -196,7 +195,7 @@ class Reply:
 
     @property
     def json(self) -> dict[str, Any]:
-        return json.loads(self.body)
+        return dict(json.loads(self.body))
 
 
 @contextmanager

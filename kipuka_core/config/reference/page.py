@@ -12,7 +12,8 @@ from kipuka_core.config.template import toml_value
 _HEAD = """\
 # Configuration: `kipuka.toml`
 
-Generated from the models in `kipuka_core/config` by `python -m kipuka_core.config.reference`; do not edit.
+Generated from the models in `kipuka_core/config` and from the settings of the built-in plugins by `make docs`; do not
+edit.
 
 kipuka reads one file: the one named by `KIPUKA_CONFIG`, else `./kipuka.toml`, else `/etc/kipuka/kipuka.toml`. A file
 that holds only this is a whole configuration:
@@ -110,4 +111,6 @@ def _type_text(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 
 def _plural(kind: str) -> str:
+    if kind.startswith("`"):
+        return kind  # the values themselves
     return {"hash": "hashes", "text": "text"}.get(kind, f"{kind}s")

@@ -66,6 +66,7 @@ def _add_plugin(schema: dict[str, Any], table: Table, model: type[BaseModel]) ->
         if holder["properties"][key].get("default") != json.loads(word):
             is_chosen["required"] = [key]
         then = {name: own[name] for name in ("properties", "required") if name in own}
+        then["properties"] = {name: value for name, value in own["properties"].items() if name in table.keys}
         holder.setdefault("allOf", []).append({"if": is_chosen, "then": then})
         return
     parent, _, name = table.path.rpartition(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_origin
@@ -15,11 +16,15 @@ from kipuka_core.config.failures import models_in
 from kipuka_core.config.model import Config
 from kipuka_core.config.section import NotYet
 from kipuka_core.config.sections.enrollment import Enrollment, EstLabel
+from kipuka_core.config.sections.plugins import AuditSink, Ca
 
 PluginModels = Mapping[str, type[BaseModel]]
 CHOOSING_KEYS = {"ca": "backend", "audit.sink": "use"}
 """In a table that is partly a plugin's: the key that says whose."""
+_CORE_MODELS: Mapping[str, type[BaseModel]] = {"ca": Ca, "audit.sink": AuditSink}
 _CHOSEN = re.compile(r"(?P<table>.+)\[(?P<word>.+)\]")
+
+_ONLY_THE_HEADER = re.compile(r"(?:One )?`\[+[\w.]+\]+`(?: table)?(?: with `[^`]+`)?\.?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class Table:
     is_plugin: bool = False
     chosen_by: str | None = None
     """``backend = "local"``: the line that makes this part of the table apply."""
+    core_keys: frozenset[str] = frozenset()
+    """Keys of a table that is partly a plugin's which the core describes already."""
 
     @property
     def header(self) -> str:
@@ -42,10 +49,10 @@ class Table:
 
     @property
     def keys(self) -> dict[str, FieldInfo]:
-        """The table's own keys: no tables below it, and nothing that a label inherits from ``[enrollment]``."""
+        """The table's own keys: no tables below it, and nothing that another table describes (``[enrollment]``)."""
         if self.model is None:
             return {}
-        inherited = Enrollment.model_fields if issubclass(self.model, EstLabel) else {}
+        inherited = Enrollment.model_fields if issubclass(self.model, EstLabel) else self.core_keys
         return {
             name: field
             for name, field in self.model.model_fields.items()
@@ -83,15 +90,16 @@ def _tables(path: str, field: FieldInfo, plugin_settings: PluginModels) -> Itera
 def _plugin_table(name: str, settings: type[BaseModel]) -> Table:
     match = _CHOSEN.fullmatch(name)
     if match is None:
-        return Table(path=name, model=settings, intro=intro_of(settings), is_plugin=True)
+        return Table(path=name, model=settings, intro=plugin_intro(settings), is_plugin=True)
     chosen_by = f'{CHOOSING_KEYS[match["table"]]} = "{match["word"]}"'
     return Table(
         path=match["table"],
         model=settings,
-        intro=intro_of(settings),
+        intro=plugin_intro(settings),
         is_array=True,
         is_plugin=True,
         chosen_by=chosen_by,
+        core_keys=frozenset(_CORE_MODELS[match["table"]].model_fields),
     )
 
 
@@ -109,6 +117,13 @@ def _table_model(field: FieldInfo) -> type[BaseModel] | None:
 def intro_of(model: type[BaseModel]) -> str:
     """The model's docstring as Markdown."""
     return inspect.cleandoc(model.__doc__ or "").replace("``", "`")
+
+
+def plugin_intro(model: type[BaseModel]) -> str:
+    """What a plugin's module says of itself in its first paragraph, then what its settings say beyond their header."""
+    about_plugin = inspect.cleandoc(sys.modules[model.__module__].__doc__ or "").partition("\n\n")[0]
+    paragraphs = (about_plugin.replace("``", "`"), intro_of(model))
+    return "\n\n".join(text for text in paragraphs if text and not _ONLY_THE_HEADER.fullmatch(text))
 
 
 def is_available(field: FieldInfo) -> bool:

@@ -11,7 +11,6 @@ from kipuka_core.config.values import (
     AuthOrder,
     CaId,
     Days,
-    Duration,
     ExtensionOid,
     ExtKeyUsageOid,
     HashName,
@@ -21,6 +20,7 @@ from kipuka_core.config.values import (
     SubjectPattern,
     Switch,
 )
+from kipuka_core.hooks.durations import Duration
 from kipuka_core.model.label import ChannelBindingMode, EnrollmentRules, RenewFrom, SubjectBinding
 
 _RULES = EnrollmentRules()

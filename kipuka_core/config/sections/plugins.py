@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from kipuka_core.config.section import NotYet, OpenSection, Section
-from kipuka_core.config.values import AuthOrder, CaId, Duration, ProviderName, Switch
+from kipuka_core.config.values import AuthOrder, CaId, ProviderName, Switch
+from kipuka_core.hooks.durations import Duration
 
 PluginSettings = dict[str, Any]
 
@@ -135,7 +136,7 @@ class AuditSink(OpenSection):
     """
 
     use: ProviderName = Field(
-        default="jsonl", description="An event sink provider: `jsonl`, `syslog`, `stdout`, a plugin's."
+        default="jsonl", description="An event sink provider: `jsonl`, or a plugin's."
     )
     required: Switch = Field(default=True, description="When this sink fails, nothing is issued.")
 

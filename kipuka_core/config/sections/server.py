@@ -14,12 +14,12 @@ from kipuka_core.config.values import (
     Address,
     CipherSuite,
     Count,
-    Duration,
     ListenAddress,
     PathList,
     ProviderName,
     Switch,
 )
+from kipuka_core.hooks.durations import Duration
 
 TlsVersion = Literal["1.2", "1.3"]
 CipherSuites = Annotated[tuple[CipherSuite, ...], Field(min_length=1)]

@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, insert, or_, select, update
 
 from kipuka_core.domain.ports import ReservationLost
 from kipuka_core.edges.store.events import insert_events
@@ -59,6 +59,11 @@ _ISSUE = (
         fetched_at=case((_c.has_waited.is_(False), bindparam("now"))),
     )
 )
+_IS_INTENT = _c.state == RequestState.INTENT.value
+_WAIT_AGAIN = update(requests).where(_THIS_ONE, _IS_INTENT, _c.has_waited).values(state=RequestState.WAITING.value)
+_INTENDED = select(_c.id).where(_THIS_ONE, _IS_INTENT)
+_UNKEEP = delete(otp_reservations).where(otp_reservations.c.kept_for == bindparam("the_id"))
+_FORGET = delete(requests).where(_THIS_ONE, _IS_INTENT)
 _REFUSED = select(_c.id).where(_c.id.in_(bindparam("ids", expanding=True)), _c.state == RequestState.REFUSED.value)
 _FETCHED = (
     update(requests)
@@ -113,6 +118,16 @@ def remember(batch: Batch, request: StoredRequest, event: Event | None) -> Store
     if event is not None:
         batch.together(insert_events, event)
     return get_request(batch, request.id) or request
+
+
+def withdraw_intent(batch: Batch, request_id: str) -> None:
+    """Undo :func:`remember` of an intent; its reservation goes, unless the request had waited before."""
+    this_one = {"the_id": request_id}
+    if batch.connection.execute(_WAIT_AGAIN, this_one).rowcount:
+        return
+    if batch.connection.execute(_INTENDED, this_one).first() is not None:
+        batch.connection.execute(_UNKEEP, this_one)
+        batch.connection.execute(_FORGET, this_one)
 
 
 def decide_request(batch: Batch, request_id: str, *, refused_because: str, event: Event) -> None:

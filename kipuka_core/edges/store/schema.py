@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from kipuka_core.edges.store.engine import Engines, is_contention
+from kipuka_core.edges.store.tables import metadata
 from kipuka_core.errors import ConfigurationError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -55,14 +56,24 @@ def _open_for_writing(writer: Engine) -> None:
 
 def _current_revision(reader: Engine) -> str | None:
     with reader.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
+        present = set(inspect(connection).get_table_names())
+        if "alembic_version" not in present:
             return None
         revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if revision is not None and revision not in _known_revisions():
         raise ConfigurationError(
-            "db.url", f"the database has schema {revision}, this kipuka knows up to {HEAD}; use the newer kipuka"
+            "db.url",
+            f"{_name_of(reader)}: the database has schema {revision}, this kipuka knows up to {HEAD};"
+            " use the newer kipuka",
         )
+    missing = sorted(metadata.tables.keys() - present)
+    if revision == HEAD and missing:
+        raise ConfigurationError("db.url", f"{_name_of(reader)} lacks the table {missing[0]}; restore a backup")
     return revision
+
+
+def _name_of(engine: Engine) -> str:
+    return engine.url.database or "the database"
 
 
 def _known_revisions() -> set[str]:

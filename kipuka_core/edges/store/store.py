@@ -77,6 +77,10 @@ class SqlStore:
         """
         await self._write(partial(certificates.commit_certificate, record=record, event=event, now=self._clock()))
 
+    async def withdraw_intent(self, request_id: str) -> None:
+        """See the protocol."""
+        await self._write(partial(requests.withdraw_intent, request_id=request_id))
+
     async def decide_request(self, request_id: str, *, refused_because: str, event: Event) -> None:
         """See the protocol. A request that is decided already stays as it is, and the event is not recorded."""
         await self._write(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from kipuka_core.errors import ConfigurationError
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0", "localhost:0"])
-def test_an_address_is_bound_but_does_not_listen_yet(address):
+def test_an_address_is_bound_but_does_not_listen_yet(address: str) -> None:
     with bind_socket(address) as bound:
         assert bound.getsockname()[1] > 0
         assert bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0
@@ -23,12 +24,12 @@ def test_an_address_is_bound_but_does_not_listen_yet(address):
 @pytest.mark.parametrize(
     "address", ["8443", "127.0.0.1", "127.0.0.1:", "::1:8443", "127.0.0.1:70000", "a:b", "", "[::1]"]
 )
-def test_a_malformed_address_shows_how_to_write_one(address):
+def test_a_malformed_address_shows_how_to_write_one(address: str) -> None:
     with pytest.raises(ConfigurationError, match=r'like "0\.0\.0\.0:8443"'):
         bind_socket(address, "server.listen")
 
 
-def test_a_port_in_use_is_one_line_with_the_setting(tmp_path):
+def test_a_port_in_use_is_one_line_with_the_setting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError) as caught:
@@ -36,21 +37,21 @@ def test_a_port_in_use_is_one_line_with_the_setting(tmp_path):
     assert str(caught.value) == f"server.listen: 127.0.0.1:{port} is in use by another program"
 
 
-def test_an_address_of_another_host_is_one_line():
+def test_an_address_of_another_host_is_one_line() -> None:
     with pytest.raises(ConfigurationError, match="is not an address of this host"):
         bind_socket("192.0.2.1:0")
 
 
-def test_a_name_that_does_not_resolve_is_one_line(monkeypatch):
+def test_a_name_that_does_not_resolve_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)  # no test asks a name server
-    with pytest.raises(ConfigurationError, match='"no.such" is neither'):
+    with pytest.raises(ConfigurationError, match=r'"no\.such" is neither'):
         bind_socket("no.such:0")
 
 
-def test_a_missing_permission_is_one_line(monkeypatch):
+def test_a_missing_permission_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Forbidden(socket.socket):
         def bind(self, _: object) -> None:
             raise OSError(errno.EACCES, "Permission denied")
@@ -60,7 +61,7 @@ def test_a_missing_permission_is_one_line(monkeypatch):
         bind_socket("127.0.0.1:443")
 
 
-async def test_a_port_taken_between_bind_and_listen_is_the_same_line():
+async def test_a_port_taken_between_bind_and_listen_is_the_same_line() -> None:
     with bind_socket("127.0.0.1:0") as first:
         port = first.getsockname()[1]
         with bind_socket(f"127.0.0.1:{port}") as second:

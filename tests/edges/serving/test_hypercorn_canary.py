@@ -1,10 +1,14 @@
-"""What kipuka uses of hypercorn 0.18 beyond its documented API. A failure here means: read edges/serving/http.py again."""
+"""What kipuka uses of hypercorn 0.18 beyond its documented API.
+
+A failure here means: read edges/serving/http.py again.
+"""
 
 from __future__ import annotations
 
 import inspect
 import json
 from importlib.metadata import version
+from typing import Any
 
 import h2.settings
 from hypercorn.asyncio.task_group import TaskGroup
@@ -30,15 +34,15 @@ PROTOCOL_ARGUMENTS = [
 ]
 
 
-def parameters(function):
+def parameters(function: Any) -> Any:
     return list(inspect.signature(function).parameters)
 
 
-def test_hypercorn_is_the_minor_version_that_was_read():
+def test_hypercorn_is_the_minor_version_that_was_read() -> None:
     assert version("hypercorn").split(".")[:2] == ["0", "18"]
 
 
-def test_the_classes_take_what_they_took():
+def test_the_classes_take_what_they_took() -> None:
     server = ["self", "app", "loop", "config", "context", "state", "reader", "writer"]
     assert parameters(TCPServer.__init__) == server
     assert parameters(H11Protocol.__init__) == PROTOCOL_ARGUMENTS
@@ -48,7 +52,7 @@ def test_the_classes_take_what_they_took():
     assert parameters(Updated) == ["idle"]
 
 
-def test_the_methods_that_are_overridden_are_there_and_called_as_before():
+def test_the_methods_that_are_overridden_are_there_and_called_as_before() -> None:
     assert parameters(TCPServer.protocol_send) == ["self", "event"]
     assert parameters(TCPServer._read_data) == ["self"]
     assert parameters(TCPServer._close) == ["self"]
@@ -63,14 +67,14 @@ def test_the_methods_that_are_overridden_are_there_and_called_as_before():
     assert "selected_alpn_protocol()" in inspect.getsource(TCPServer.run)
 
 
-def test_the_application_is_called_with_five_arguments_and_a_fresh_extensions_dict_per_request():
+def test_the_application_is_called_with_five_arguments_and_a_fresh_extensions_dict_per_request() -> None:
     from hypercorn.asyncio import task_group  # noqa: PLC0415 - the module, whose private function is looked at
 
     assert "await app(scope, receive, send, sync_spawn, call_soon)" in inspect.getsource(task_group._handle)
     assert '"extensions": {},' in inspect.getsource(HTTPStream.handle)
 
 
-def test_the_settings_that_are_set_exist():
+def test_the_settings_that_are_set_exist() -> None:
     config = Config()
     for name in ("h11_max_incomplete_size", "h2_max_header_list_size", "h2_max_concurrent_streams", "errorlog"):
         assert hasattr(config, name)
@@ -78,6 +82,6 @@ def test_the_settings_that_are_set_exist():
     assert hasattr(h2.settings.SettingCodes, "ENABLE_CONNECT_PROTOCOL")
 
 
-def test_hypercorn_alone_still_gives_the_application_no_client_certificate():
+def test_hypercorn_alone_still_gives_the_application_no_client_certificate() -> None:
     """When this fails, hypercorn fills the ``tls`` extension itself and the own way can go."""
     assert "tls" not in json.dumps(inspect.getsource(HTTPStream.handle)).replace("trailers", "")

@@ -9,17 +9,18 @@ import logging
 import resource
 import socket
 import ssl
+from typing import Any
 
 import pytest
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
 
-async def connect(site, port):
+async def connect(site: Any, port: int) -> Any:
     return await asyncio.open_connection("127.0.0.1", port, ssl=site.client_context(), server_hostname="localhost")
 
 
-async def ask(reader, writer) -> int:
+async def ask(reader: Any, writer: Any) -> int:
     writer.write(HEAD + b"\r\n")
     head = await reader.readuntil(b"\r\n\r\n")
     await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
@@ -33,8 +34,10 @@ async def ask(reader, writer) -> int:
         ({"max_connections_per_address": 3}, "rejected_address"),
     ],
 )
-def test_beyond_a_cap_connections_are_closed_and_counted_until_one_goes(run, site, kit, limits, counter):
-    async def scenario():
+def test_beyond_a_cap_connections_are_closed_and_counted_until_one_goes(
+    run: Any, site: Any, kit: Any, limits: Any, counter: Any
+) -> None:
+    async def scenario() -> None:
         async with kit.serving(site.server_tls(), **limits) as served:
             kept = [await connect(site, served.port) for _ in range(3)]
             with pytest.raises(OSError, match=r".*"):
@@ -53,8 +56,8 @@ def test_beyond_a_cap_connections_are_closed_and_counted_until_one_goes(run, sit
     run(scenario())
 
 
-def test_handshakes_count_as_connections(run, site, kit):
-    async def scenario():
+def test_handshakes_count_as_connections(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> None:
         async with kit.serving(site.server_tls(), max_connections=1) as served:
             with socket.create_connection(("127.0.0.1", served.port)):
                 await served.until(lambda: served.listener.counters.open == 1)
@@ -65,8 +68,8 @@ def test_handshakes_count_as_connections(run, site, kit):
     run(scenario())
 
 
-def test_out_of_file_descriptors_the_client_waits_and_is_served_later(run, site, kit):
-    async def scenario():
+def test_out_of_file_descriptors_the_client_waits_and_is_served_later(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             context = site.client_context()
             client = socket.create_connection(("127.0.0.1", served.port))
@@ -91,15 +94,15 @@ def test_out_of_file_descriptors_the_client_waits_and_is_served_later(run, site,
     assert run(scenario()) == 200
 
 
-def test_an_aborted_client_does_not_pause_the_accept_loop(run, site, kit):
-    async def scenario():
+def test_an_aborted_client_does_not_pause_the_accept_loop(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             loop = asyncio.get_running_loop()
             listener, failures = served.listener, [OSError(errno.ECONNABORTED, "gone")]
             bound = listener._socket
 
             class Aborting:
-                async def sock_accept(self, _):
+                async def sock_accept(self, _: Any) -> Any:
                     if failures:
                         raise failures.pop()
                     return await loop.sock_accept(bound)
@@ -116,19 +119,21 @@ def test_an_aborted_client_does_not_pause_the_accept_loop(run, site, kit):
     assert run(scenario()) == (200, 0)
 
 
-async def fetch_and_count(served, site, kit):
+async def fetch_and_count(served: Any, site: Any, kit: Any) -> Any:
     reply = await kit.fetch(served.port, site.client_context())
     return reply.status, served.listener.counters.accept_errors
 
 
-async def closed_by_server(reader) -> bytes:
+async def closed_by_server(reader: Any) -> bytes:
     with contextlib.suppress(ssl.SSLError, ConnectionError):
-        return await reader.read()
+        return bytes(await reader.read())
     return b""
 
 
-def test_a_client_that_sends_no_head_or_half_of_one_is_closed_after_the_header_timeout(run, site, kit):
-    async def scenario():
+def test_a_client_that_sends_no_head_or_half_of_one_is_closed_after_the_header_timeout(
+    run: Any, site: Any, kit: Any
+) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls(), header_timeout_seconds=0.1, idle_timeout_seconds=600) as served:
             silent, slow = [await connect(site, served.port) for _ in range(2)]
             slow[1].write(HEAD)
@@ -141,8 +146,8 @@ def test_a_client_that_sends_no_head_or_half_of_one_is_closed_after_the_header_t
     assert run(scenario()) == [b"", b""]
 
 
-def test_a_trickle_of_header_bytes_does_not_move_the_deadline(run, site, kit):
-    async def scenario():
+def test_a_trickle_of_header_bytes_does_not_move_the_deadline(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> None:
         async with kit.serving(site.server_tls(), header_timeout_seconds=0.2, idle_timeout_seconds=600) as served:
             reader, writer = await connect(site, served.port)
             assert await ask(reader, writer) == 200
@@ -156,8 +161,10 @@ def test_a_trickle_of_header_bytes_does_not_move_the_deadline(run, site, kit):
     run(scenario())
 
 
-def test_a_kept_connection_is_closed_after_the_idle_timeout_and_not_after_the_header_timeout(run, site, kit):
-    async def scenario():
+def test_a_kept_connection_is_closed_after_the_idle_timeout_and_not_after_the_header_timeout(
+    run: Any, site: Any, kit: Any
+) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls(), header_timeout_seconds=0.05, idle_timeout_seconds=0.5) as served:
             loop = asyncio.get_running_loop()
             reader, writer = await connect(site, served.port)
@@ -170,11 +177,11 @@ def test_a_kept_connection_is_closed_after_the_idle_timeout_and_not_after_the_he
     assert run(scenario()) > 0.4  # a slow machine makes it longer, never shorter
 
 
-def test_a_running_request_is_under_no_header_or_idle_timeout(run, site, kit):
-    async def scenario():
+def test_a_running_request_is_under_no_header_or_idle_timeout(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         release = asyncio.Event()
 
-        async def slow(scope, receive, send):
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
             await release.wait()
             await kit.answer(send, b"late")
 
@@ -196,11 +203,11 @@ def test_a_running_request_is_under_no_header_or_idle_timeout(run, site, kit):
     assert run(scenario()) == 200
 
 
-def test_draining_closes_idle_connections_and_waits_for_running_requests(run, site, kit):
-    async def scenario():
+def test_draining_closes_idle_connections_and_waits_for_running_requests(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         started, release = asyncio.Event(), asyncio.Event()
 
-        async def app(scope, receive, send):
+        async def app(scope: Any, receive: Any, send: Any) -> None:
             if scope["path"] == "/slow":
                 started.set()
                 await release.wait()
@@ -231,11 +238,13 @@ def test_draining_closes_idle_connections_and_waits_for_running_requests(run, si
 
 
 @pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
-def test_a_request_that_outlasts_the_shutdown_timeout_is_cancelled(run, site, kit, protocol):
-    async def scenario():
+def test_a_request_that_outlasts_the_shutdown_timeout_is_cancelled(
+    run: Any, site: Any, kit: Any, protocol: str
+) -> None:
+    async def scenario() -> None:
         started, cancelled = asyncio.Event(), asyncio.Event()
 
-        async def endless(scope, receive, send):
+        async def endless(scope: Any, receive: Any, send: Any) -> None:
             started.set()
             try:
                 await asyncio.Event().wait()
@@ -266,14 +275,15 @@ def test_a_request_that_outlasts_the_shutdown_timeout_is_cancelled(run, site, ki
     run(scenario())
 
 
-def test_an_internal_error_is_logged_and_ends_only_its_connection(run, site, kit, caplog):
-    async def scenario():
+def test_an_internal_error_is_logged_and_ends_only_its_connection(
+    run: Any, site: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
-            good = served.listener._describe
-            served.listener._describe = lambda _: {}["broken on purpose"]
+            monkeypatch.setattr(served.listener, "_describe", lambda _: 1 / 0)
             with pytest.raises((OSError, IndexError)):
                 await kit.fetch(served.port, site.client_context())
-            served.listener._describe = good
+            monkeypatch.undo()
             return await kit.fetch(served.port, site.client_context())
 
     with caplog.at_level(logging.ERROR):

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import IO, Any, cast
 
 import pytest
 
@@ -58,6 +59,7 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM + textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
         )
+        self.output = cast("IO[str]", self.process.stdout)
         self.lines: list[str] = []
         self.unread: list[str] = []
 
@@ -67,7 +69,7 @@ class Program:
             if line.startswith(start):
                 self.unread.remove(line)
                 return line
-        for line in self.process.stdout:
+        for line in self.output:
             self.lines.append(line.strip())
             if line.startswith(start):
                 return line.strip()
@@ -81,12 +83,12 @@ class Program:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        self.lines += self.process.stdout.read().splitlines()
+        self.lines += self.output.read().splitlines()
         return self.process.wait(20)
 
 
 @pytest.fixture
-def program():
+def program() -> Any:
     running: list[Program] = []
 
     def start(source: str) -> Program:
@@ -97,7 +99,7 @@ def program():
     for one in running:
         one.process.kill()
         one.process.wait()
-        one.process.stdout.close()
+        one.output.close()
 
 
 def gone(pid: int) -> None:
@@ -115,7 +117,7 @@ def gone(pid: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_all_workers_and_the_exit_code_is_0(program, number):
+def test_a_signal_stops_all_workers_and_the_exit_code_is_0(program: Any, number: int) -> None:
     running = program("supervise(serving('one'), serving('two'))")
     running.line("event all_ready")
     running.signal(number)
@@ -123,7 +125,7 @@ def test_a_signal_stops_all_workers_and_the_exit_code_is_0(program, number):
     assert {line for line in running.lines if line.startswith("drained")} == {"drained one", "drained two"}
 
 
-def test_ctrl_c_for_the_whole_process_group_leaves_the_workers_to_the_supervisor(program):
+def test_ctrl_c_for_the_whole_process_group_leaves_the_workers_to_the_supervisor(program: Any) -> None:
     running = program("os.setpgrp(); supervise(serving('one'), stop_seconds=20)")
     running.line("event all_ready")
     os.killpg(running.process.pid, signal.SIGINT)
@@ -131,7 +133,7 @@ def test_ctrl_c_for_the_whole_process_group_leaves_the_workers_to_the_supervisor
     assert "drained one" in running.lines
 
 
-def test_a_worker_that_fails_before_it_was_ready_stops_everything_with_exit_code_1(program):
+def test_a_worker_that_fails_before_it_was_ready_stops_everything_with_exit_code_1(program: Any) -> None:
     running = program("""
         def fail(link):
             say("server.listen: is taken")
@@ -146,12 +148,14 @@ def test_a_worker_that_fails_before_it_was_ready_stops_everything_with_exit_code
     assert not any(line.startswith("event all_ready") for line in running.lines)
 
 
-def test_a_crash_before_ready_leaves_a_traceback_and_exit_code_1(program, capfd):
+def test_a_crash_before_ready_leaves_a_traceback_and_exit_code_1(
+    program: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert program("supervise(WorkerSpec('bad', (), lambda link: 1 / 0))").end() == 1
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
-def test_the_port_does_not_listen_before_the_worker_is_ready(program, tmp_path):
+def test_the_port_does_not_listen_before_the_worker_is_ready(program: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     running = program(f"""
@@ -160,9 +164,9 @@ def test_the_port_does_not_listen_before_the_worker_is_ready(program, tmp_path):
         supervise(serving('one', (bound,), before_ready=lambda: open({str(gate)!r}).read()))
     """)
     port = int(running.line("port").split()[1])
-    with gate.open("w"):  # opens once the worker reads: it is running, and not ready
-        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
-            client.connect(("127.0.0.1", port))
+    # The gate opens once the worker reads it: the worker is running, and not ready.
+    with gate.open("w"), socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(("127.0.0.1", port))
     running.line("serving one")
     socket.create_connection(("127.0.0.1", port)).close()
     running.signal(signal.SIGTERM)
@@ -171,7 +175,7 @@ def test_the_port_does_not_listen_before_the_worker_is_ready(program, tmp_path):
         client.connect(("127.0.0.1", port))
 
 
-def test_a_killed_worker_is_replaced_and_its_port_never_refuses(program):
+def test_a_killed_worker_is_replaced_and_its_port_never_refuses(program: Any) -> None:
     running = program("""
         bound = bind_socket("127.0.0.1:0")
         say("port", bound.getsockname()[1])
@@ -189,7 +193,7 @@ def test_a_killed_worker_is_replaced_and_its_port_never_refuses(program):
     assert running.end() == 0
 
 
-def test_the_pause_before_a_replacement_doubles_up_to_its_limit_and_starts_again_when_healthy(program):
+def test_the_pause_before_a_replacement_doubles_up_to_its_limit_and_starts_again_when_healthy(program: Any) -> None:
     crash = """
         def crash(link):
             link.ready()
@@ -210,7 +214,9 @@ def test_the_pause_before_a_replacement_doubles_up_to_its_limit_and_starts_again
     running.end()
 
 
-def test_a_replacement_that_fails_at_once_is_tried_again_and_does_not_stop_the_others(program, tmp_path):
+def test_a_replacement_that_fails_at_once_is_tried_again_and_does_not_stop_the_others(
+    program: Any, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken"
     running = program(f"""
         def check():
@@ -230,7 +236,7 @@ def test_a_replacement_that_fails_at_once_is_tried_again_and_does_not_stop_the_o
     assert running.end() == 0
 
 
-def test_workers_stop_when_the_supervisor_is_killed(program):
+def test_workers_stop_when_the_supervisor_is_killed(program: Any) -> None:
     running = program("supervise(serving('one'), serving('two'))")
     running.line("event all_ready")
     pids = [running.worker("one"), running.worker("two")]
@@ -239,14 +245,14 @@ def test_workers_stop_when_the_supervisor_is_killed(program):
         gone(pid)
 
 
-def test_a_worker_that_ignores_its_supervisors_death_ends_after_the_grace_time(program):
+def test_a_worker_that_ignores_its_supervisors_death_ends_after_the_grace_time(program: Any) -> None:
     running = program("supervise(serving('deaf', on_term=lambda: None), stop_seconds=0.1)")
     pid = running.worker("deaf")
     running.process.kill()
     gone(pid)
 
 
-def test_a_worker_that_does_not_stop_in_time_is_killed_and_the_exit_code_says_so(program):
+def test_a_worker_that_does_not_stop_in_time_is_killed_and_the_exit_code_says_so(program: Any) -> None:
     running = program("supervise(serving('deaf', on_term=lambda: None), stop_seconds=0.1)")
     pid = running.worker("deaf")
     running.line("event all_ready")
@@ -255,7 +261,7 @@ def test_a_worker_that_does_not_stop_in_time_is_killed_and_the_exit_code_says_so
     assert f"event worker_killed deaf process {pid}" in running.lines
 
 
-def test_a_second_signal_kills_at_once(program):
+def test_a_second_signal_kills_at_once(program: Any) -> None:
     running = program("supervise(serving('deaf', on_term=lambda: say('asked')), stop_seconds=3600)")
     running.line("event all_ready")
     running.signal(signal.SIGTERM)
@@ -264,7 +270,7 @@ def test_a_second_signal_kills_at_once(program):
     assert running.end() == 1
 
 
-def test_sighup_reaches_every_worker_and_stops_none(program):
+def test_sighup_reaches_every_worker_and_stops_none(program: Any) -> None:
     running = program("supervise(serving('one'), serving('two'))")
     running.line("event all_ready")
     running.signal(signal.SIGHUP)
@@ -273,7 +279,7 @@ def test_sighup_reaches_every_worker_and_stops_none(program):
     assert running.end() == 0
 
 
-def test_sighup_before_a_worker_can_reload_does_not_end_it(program):
+def test_sighup_before_a_worker_can_reload_does_not_end_it(program: Any) -> None:
     running = program("""
         def early(link):
             os.kill(os.getpid(), signal.SIGHUP)
@@ -285,7 +291,7 @@ def test_sighup_before_a_worker_can_reload_does_not_end_it(program):
     assert running.end() == 0
 
 
-def test_a_worker_holds_only_its_own_sockets(program):
+def test_a_worker_holds_only_its_own_sockets(program: Any) -> None:
     running = program("""
         mine, theirs = bind_socket("127.0.0.1:0"), bind_socket("127.0.0.1:0")
         def look(link):
@@ -299,7 +305,7 @@ def test_a_worker_holds_only_its_own_sockets(program):
     running.end()
 
 
-def test_the_event_loop_is_uvloops_unless_it_is_not_wanted():
+def test_the_event_loop_is_uvloops_unless_it_is_not_wanted() -> None:
     code = """
         async def main():
             say(type(asyncio.get_running_loop()).__module__)
@@ -314,7 +320,7 @@ def test_the_event_loop_is_uvloops_unless_it_is_not_wanted():
     assert done.stdout.split() == ["uvloop", "asyncio.unix_events", "7", "7", "asyncio.unix_events", "7"]
 
 
-def test_the_signal_handlers_of_the_caller_come_back(program):
+def test_the_signal_handlers_of_the_caller_come_back(program: Any) -> None:
     running = program("""
         signal.signal(signal.SIGHUP, report)
         handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)]

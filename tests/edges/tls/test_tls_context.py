@@ -5,6 +5,7 @@ import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -25,7 +26,7 @@ def openssl_says(port: int, *arguments: str, text: str = "") -> str:
     return done.stdout + done.stderr
 
 
-def test_the_six_suites_of_the_guide_are_offered_in_its_order(site):
+def test_the_six_suites_of_the_guide_are_offered_in_its_order(site: Any) -> None:
     names = [suite["name"] for suite in build_context(site.server_tls()).get_ciphers()]
     assert [name for name in names if not name.startswith("TLS_")] == [
         "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -48,29 +49,29 @@ def test_the_six_suites_of_the_guide_are_offered_in_its_order(site):
         "TLS_AES_128_GCM_SHA256",
     ],
 )
-def test_any_other_suite_is_an_error_that_lists_what_is_possible(site, suite):
+def test_any_other_suite_is_an_error_that_lists_what_is_possible(site: Any, suite: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         build_context(site.server_tls(cipher_suites=(DEFAULT_CIPHER_SUITES[0], suite)))
     assert suite in str(caught.value)
     assert all(name in str(caught.value) for name in DEFAULT_CIPHER_SUITES)
 
 
-def test_an_empty_suite_list_is_an_error(site):
+def test_an_empty_suite_list_is_an_error(site: Any) -> None:
     with pytest.raises(ConfigurationError, match="the list is empty"):
         build_context(site.server_tls(cipher_suites=()))
 
 
 @pytest.mark.parametrize("mode", ["required", "optional"])
-def test_trusting_nobody_is_an_error_where_clients_have_certificates(site, mode):
+def test_trusting_nobody_is_an_error_where_clients_have_certificates(site: Any, mode: str) -> None:
     with pytest.raises(ConfigurationError, match="trust_anchors"):
         build_context(site.server_tls(anchors=(), client_auth=mode))
 
 
-def test_mode_none_needs_no_anchors_and_asks_for_nothing(site):
+def test_mode_none_needs_no_anchors_and_asks_for_nothing(site: Any) -> None:
     assert build_context(site.server_tls(anchors=(), client_auth="none")).verify_mode is ssl.CERT_NONE
 
 
-def test_identity_problems_are_one_line_that_names_the_file(site, kit, tmp_path):
+def test_identity_problems_are_one_line_that_names_the_file(site: Any, kit: Any, tmp_path: Path) -> None:
     certificate_file, key_file = site.server_files
     password = b"correct horse"
     locked_certificate, locked_key = kit.write_identity(tmp_path, site.root.server(), password=password)
@@ -95,12 +96,12 @@ def test_identity_problems_are_one_line_that_names_the_file(site, kit, tmp_path)
         assert problem in caught.value.problem
         assert ONE_LINE.fullmatch(str(caught.value))
     unlocked = site.server_tls(certificate_file=locked_certificate, key_file=locked_key, key_password=password)
-    assert build_context(unlocked)
+    build_context(unlocked)
     assert "correct horse" not in repr(unlocked)
-    assert build_context(site.server_tls(key_file=key_file, key_password=b"not needed"))
+    build_context(site.server_tls(key_file=key_file, key_password=b"not needed"))
 
 
-def test_an_unreadable_key_says_to_check_owner_and_mode(site, monkeypatch):
+def test_an_unreadable_key_says_to_check_owner_and_mode(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -109,8 +110,8 @@ def test_an_unreadable_key_says_to_check_owner_and_mode(site, monkeypatch):
         build_context(site.server_tls())
 
 
-def test_the_certificate_request_names_no_ca_and_compression_is_off(run, site, kit):
-    async def scenario():
+def test_the_certificate_request_names_no_ca_and_compression_is_off(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             return await kit.asyncio.to_thread(openssl_says, served.port, "-tls1_2")
 
@@ -120,8 +121,8 @@ def test_the_certificate_request_names_no_ca_and_compression_is_off(run, site, k
     assert "Compression: NONE" in output
 
 
-def test_a_client_cannot_renegotiate(run, site, kit):
-    async def scenario():
+def test_a_client_cannot_renegotiate(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             return await kit.asyncio.to_thread(openssl_says, served.port, "-tls1_2", text="R\n")
 
@@ -129,8 +130,8 @@ def test_a_client_cannot_renegotiate(run, site, kit):
 
 
 @pytest.mark.parametrize(("version", "suite"), [("-tls1_2", "ECDHE-ECDSA-AES256-GCM-SHA384"), ("-tls1_3", "TLS_")])
-def test_the_servers_order_of_suites_wins(run, site, kit, version, suite):
-    async def scenario():
+def test_the_servers_order_of_suites_wins(run: Any, site: Any, kit: Any, version: str, suite: str) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             offer = ["-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"]
             return await kit.asyncio.to_thread(openssl_says, served.port, version, *offer)
@@ -138,12 +139,12 @@ def test_the_servers_order_of_suites_wins(run, site, kit, version, suite):
     assert f"Cipher is {suite}" in run(scenario())
 
 
-def good_leaf(**changes):
+def good_leaf(**changes: Any) -> Any:
     ekus = (ExtendedKeyUsageOID.SERVER_AUTH, CMC_RA)
     return make_root().leaf("server", **({"san": ("dns:localhost",), "eku": ekus} | changes)).certificate
 
 
-def test_a_good_server_certificate_raises_no_warning():
+def test_a_good_server_certificate_raises_no_warning() -> None:
     assert inspect_server_certificate(good_leaf(), (), NOW) == []
 
 
@@ -157,19 +158,19 @@ def test_a_good_server_certificate_raises_no_warning():
         ({"days": 29}, ["renew"]),
     ],
 )
-def test_each_weakness_of_a_server_certificate_is_a_warning(changes, words):
+def test_each_weakness_of_a_server_certificate_is_a_warning(changes: Any, words: Any) -> None:
     warnings = inspect_server_certificate(good_leaf(**changes), (), NOW)
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))
 
 
 @pytest.mark.parametrize(("shift_days", "words"), [(91, "expired on"), (-2, "is valid from")])
-def test_a_server_certificate_that_is_not_valid_now_is_an_error(shift_days, words):
+def test_a_server_certificate_that_is_not_valid_now_is_an_error(shift_days: int, words: Any) -> None:
     with pytest.raises(ConfigurationError, match=words):
         inspect_server_certificate(good_leaf(), (), NOW + timedelta(days=shift_days))
 
 
-def test_a_chain_in_the_wrong_order_or_out_of_time_is_a_warning():
+def test_a_chain_in_the_wrong_order_or_out_of_time_is_a_warning() -> None:
     root = make_root(days=3000)
     short = root.subordinate("Short CA", days=40)
     leaf = short.leaf("server", ("dns:localhost",), eku=(ExtendedKeyUsageOID.SERVER_AUTH, CMC_RA)).certificate
@@ -178,6 +179,6 @@ def test_a_chain_in_the_wrong_order_or_out_of_time_is_a_warning():
     assert "is not valid now" in inspect_server_certificate(leaf, short.chain, NOW + timedelta(days=45))[0]
 
 
-def test_the_test_kits_server_certificate_is_what_the_guide_wants(site):
+def test_the_test_kits_server_certificate_is_what_the_guide_wants(site: Any) -> None:
     pem = Path(site.server_files[0]).read_bytes()
     assert inspect_server_certificate(x509.load_pem_x509_certificate(pem), (), NOW) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypercorn.asyncio import serve
@@ -17,8 +18,8 @@ from kipuka_core.edges.tls.scope import describe_with
 from kipuka_core.testing.pki import make_root
 
 
-def with_lifespan(app):
-    async def wrapped(scope, receive, send):
+def with_lifespan(app: Any) -> Any:
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
             await app(scope, receive, send)
             return
@@ -30,7 +31,7 @@ def with_lifespan(app):
 
 
 @asynccontextmanager
-async def plain_hypercorn(site, kit, settings, reader, *, insecure=False):
+async def plain_hypercorn(site: Any, kit: Any, settings: Any, reader: Any, *, insecure: Any = False) -> Any:
     bound = bind_socket("127.0.0.1:0")
     bound.listen()
     port = bound.getsockname()[1]
@@ -42,7 +43,7 @@ async def plain_hypercorn(site, kit, settings, reader, *, insecure=False):
     config.graceful_timeout = 1
     if not insecure:
         config.certfile, config.keyfile = site.server_files
-        config.create_ssl_context = lambda: context
+        config.create_ssl_context = lambda: context  # type: ignore[method-assign]
     stop = asyncio.Event()
     app = with_lifespan(with_peer_from_context(kit.echo, describe_with(reader)))
     server = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
@@ -53,10 +54,10 @@ async def plain_hypercorn(site, kit, settings, reader, *, insecure=False):
         await server
 
 
-def test_every_request_has_the_client_of_its_own_connection(run, site, kit):
+def test_every_request_has_the_client_of_its_own_connection(run: Any, site: Any, kit: Any) -> None:
     devices = [site.devices.leaf(f"plain-{number}") if number % 3 else None for number in range(45)]
 
-    async def two_requests(port, number):
+    async def two_requests(port: int, number: int) -> None:
         context = site.client_context(devices[number], "1.3" if number % 2 else "1.2")
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
         for _ in range(2):
@@ -68,7 +69,7 @@ def test_every_request_has_the_client_of_its_own_connection(run, site, kit):
             assert seen["tls"]["tls_version"] in (0x0303, 0x0304)
         writer.close()
 
-    async def scenario():
+    async def scenario() -> None:
         settings = site.server_tls()
         async with plain_hypercorn(site, kit, settings, PeerReader(settings.anchors)) as port:
             await asyncio.gather(*(two_requests(port, number) for number in range(len(devices))))
@@ -76,8 +77,8 @@ def test_every_request_has_the_client_of_its_own_connection(run, site, kit):
     run(scenario())
 
 
-def test_a_request_in_clear_has_no_connection_to_read(run, site, kit):
-    async def scenario():
+def test_a_request_in_clear_has_no_connection_to_read(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         settings = site.server_tls()
         async with plain_hypercorn(site, kit, settings, PeerReader(settings.anchors), insecure=True) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -92,10 +93,12 @@ def test_a_request_in_clear_has_no_connection_to_read(run, site, kit):
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
-def test_a_resumed_session_without_valid_certificate_is_403_in_required_mode(run, site, kit, version):
+def test_a_resumed_session_without_valid_certificate_is_403_in_required_mode(
+    run: Any, site: Any, kit: Any, version: str
+) -> None:
     context = site.client_context(site.devices.leaf("plain-required"), version)
 
-    async def scenario():
+    async def scenario() -> Any:
         settings = site.server_tls(client_auth="required")
         reader = PeerReader(settings.anchors, required=True)
         async with plain_hypercorn(site, kit, settings, reader) as port:

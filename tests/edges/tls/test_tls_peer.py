@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from ssl import SSLObject
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -10,16 +13,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kipuka_core.edges.tls import peer as peer_module
 from kipuka_core.edges.tls.reverify import ChainVerifier, NoLongerTrusted
+from kipuka_core.errors import CsrRefused
 from kipuka_core.testing.pki import make_root
 
 BOTH = pytest.mark.parametrize("version", ["1.2", "1.3"])
 
 
 @BOTH
-def test_the_application_sees_the_verified_chain_and_the_standard_extension(run, site, kit, version):
+def test_the_application_sees_the_verified_chain_and_the_standard_extension(
+    run: Any, site: Any, kit: Any, version: str
+) -> None:
     device = site.devices.leaf("device-1")
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             return (await kit.fetch(served.port, site.client_context(device, version))).json
 
@@ -35,10 +41,10 @@ def test_the_application_sees_the_verified_chain_and_the_standard_extension(run,
     assert tls["cipher_suite"] == {"1.2": 0xC02C, "1.3": 0x1302}[version]
 
 
-def test_an_issuing_ca_alone_is_an_anchor_and_ends_the_chain(run, site, kit):
+def test_an_issuing_ca_alone_is_an_anchor_and_ends_the_chain(run: Any, site: Any, kit: Any) -> None:
     settings = site.server_tls(anchors=(site.devices.certificate,))
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(settings) as served:
             return (await kit.fetch(served.port, site.client_context(site.devices.leaf("device-2")))).json
 
@@ -46,8 +52,10 @@ def test_an_issuing_ca_alone_is_an_anchor_and_ends_the_chain(run, site, kit):
 
 
 @BOTH
-def test_a_client_without_certificate_has_an_empty_chain_in_optional_mode(run, site, kit, version):
-    async def scenario():
+def test_a_client_without_certificate_has_an_empty_chain_in_optional_mode(
+    run: Any, site: Any, kit: Any, version: str
+) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             first = await kit.fetch(served.port, site.client_context(None, version))
             return first.json
@@ -58,8 +66,8 @@ def test_a_client_without_certificate_has_an_empty_chain_in_optional_mode(run, s
     assert seen["tls"]["client_cert_error"] is None
 
 
-def test_mode_none_does_not_ask_for_the_certificate(run, site, kit):
-    async def scenario():
+def test_mode_none_does_not_ask_for_the_certificate(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls(client_auth="none", anchors=())) as served:
             return (await kit.fetch(served.port, site.client_context(site.devices.leaf("device-3")))).json
 
@@ -67,10 +75,12 @@ def test_mode_none_does_not_ask_for_the_certificate(run, site, kit):
 
 
 @BOTH
-def test_a_resumed_session_keeps_the_identity_and_gets_its_chain_again(run, site, kit, version):
+def test_a_resumed_session_keeps_the_identity_and_gets_its_chain_again(
+    run: Any, site: Any, kit: Any, version: str
+) -> None:
     context = site.client_context(site.devices.leaf("device-4"), version)
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             first = await kit.fetch(served.port, context)
             return first, await kit.fetch(served.port, context, first.session)
@@ -81,11 +91,13 @@ def test_a_resumed_session_keeps_the_identity_and_gets_its_chain_again(run, site
 
 
 @BOTH
-def test_a_session_resumed_after_its_anchor_was_dropped_has_no_client_certificate(run, site, kit, version):
+def test_a_session_resumed_after_its_anchor_was_dropped_has_no_client_certificate(
+    run: Any, site: Any, kit: Any, version: str
+) -> None:
     context = site.client_context(site.devices.leaf("device-5"), version)
     other = make_root("Another CA")
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             first = await kit.fetch(served.port, context)
             served.reader.trust([other.certificate])
@@ -100,11 +112,13 @@ def test_a_session_resumed_after_its_anchor_was_dropped_has_no_client_certificat
 
 
 @BOTH
-def test_a_session_resumed_after_its_certificate_expired_has_no_client_certificate(run, site, kit, version):
+def test_a_session_resumed_after_its_certificate_expired_has_no_client_certificate(
+    run: Any, site: Any, kit: Any, version: str
+) -> None:
     context = site.client_context(site.devices.leaf("device-6", days=10), version)
     now = [datetime.now(UTC)]
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls(), clock=lambda: now[0]) as served:
             first = await kit.fetch(served.port, context)
             now[0] += timedelta(days=11)
@@ -118,10 +132,12 @@ def test_a_session_resumed_after_its_certificate_expired_has_no_client_certifica
 
 
 @BOTH
-def test_in_required_mode_such_a_session_does_not_even_become_a_connection(run, site, kit, version):
+def test_in_required_mode_such_a_session_does_not_even_become_a_connection(
+    run: Any, site: Any, kit: Any, version: str
+) -> None:
     context = site.client_context(site.devices.leaf("device-7"), version)
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls(client_auth="required")) as served:
             first = await kit.fetch(served.port, context)
             served.reader.trust([make_root("Another CA").certificate])
@@ -135,11 +151,13 @@ def test_in_required_mode_such_a_session_does_not_even_become_a_connection(run, 
     assert "a client certificate is required" in failure.detail
 
 
-def test_an_assignment_replaces_the_context_for_the_next_connection(run, site, kit, tmp_path):
+def test_an_assignment_replaces_the_context_for_the_next_connection(
+    run: Any, site: Any, kit: Any, tmp_path: Path
+) -> None:
     root = make_root("New server root")
     renewed = kit.Site(tmp_path, root)
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             await kit.fetch(served.port, site.client_context())
             served.contexts[0] = kit.build_context(renewed.server_tls())
@@ -150,7 +168,7 @@ def test_an_assignment_replaces_the_context_for_the_next_connection(run, site, k
     assert run(scenario()).status == 200
 
 
-def test_two_hundred_concurrent_clients_are_never_mixed_up(run, site, kit):
+def test_two_hundred_concurrent_clients_are_never_mixed_up(run: Any, site: Any, kit: Any) -> None:
     devices = [site.devices.leaf(f"crowd-{number}") for number in range(200)]
 
     async def three_requests(port: int, number: int) -> None:
@@ -167,7 +185,7 @@ def test_two_hundred_concurrent_clients_are_never_mixed_up(run, site, kit):
             assert seen["path"] == f"/{turn}"
         writer.close()
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             await asyncio.gather(*(three_requests(served.port, number) for number in range(200)))
             return served.listener.counters.accepted
@@ -175,10 +193,10 @@ def test_two_hundred_concurrent_clients_are_never_mixed_up(run, site, kit):
     assert run(scenario()) == 200
 
 
-def test_tls_unique_is_the_binding_on_tls12_and_the_client_computes_the_same(run, site, kit):
+def test_tls_unique_is_the_binding_on_tls12_and_the_client_computes_the_same(run: Any, site: Any, kit: Any) -> None:
     context = site.client_context(None, "1.2")
 
-    async def scenario():
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             first = await kit.fetch(served.port, context)
             return first, await kit.fetch(served.port, context, first.session)
@@ -187,8 +205,8 @@ def test_tls_unique_is_the_binding_on_tls12_and_the_client_computes_the_same(run
         assert reply.json["binding"] == reply.tls_unique.hex()
 
 
-def test_on_tls13_the_binding_is_the_exporter_and_not_tls_unique(run, site, kit):
-    async def scenario():
+def test_on_tls13_the_binding_is_the_exporter_and_not_tls_unique(run: Any, site: Any, kit: Any) -> None:
+    async def scenario() -> Any:
         async with kit.serving(site.server_tls()) as served:
             return await kit.fetch(served.port, site.client_context())
 
@@ -197,7 +215,9 @@ def test_on_tls13_the_binding_is_the_exporter_and_not_tls_unique(run, site, kit)
     assert reply.json["binding"] != reply.tls_unique.hex()
 
 
-def test_a_resumed_tls12_session_without_extended_master_secret_has_no_binding(run, site, kit, tmp_path):
+def test_a_resumed_tls12_session_without_extended_master_secret_has_no_binding(
+    run: Any, site: Any, kit: Any, tmp_path: Path
+) -> None:
     """OpenSSL's client can be told not to offer the extension (RFC 7627), as old devices do not."""
     config = tmp_path / "no_ems.cnf"
     config.write_text(
@@ -215,9 +235,9 @@ def test_a_resumed_tls12_session_without_extended_master_secret_has_no_binding(r
             timeout=20,
             check=False,
         )
-        return done.stdout
+        return str(done.stdout)
 
-    async def scenario():
+    async def scenario() -> Any:
         stored = str(tmp_path / "session.pem")
         async with kit.serving(site.server_tls()) as served:
             fresh = await asyncio.to_thread(ask, served.port, "-sess_out", stored)
@@ -230,31 +250,31 @@ def test_a_resumed_tls12_session_without_extended_master_secret_has_no_binding(r
     assert '"binding": "channel_binding_unavailable"' in resumed
 
 
-def test_a_resumed_tls12_session_has_no_binding_where_openssl_cannot_be_asked(monkeypatch):
-    class Resumed:
+def test_a_resumed_tls12_session_has_no_binding_where_openssl_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Resumed(SSLObject):
         session_reused = True
 
-        def version(self):
+        def version(self) -> Any:
             return "TLSv1.2"
 
     monkeypatch.setattr(peer_module, "exporter_problem", lambda: "no ctypes here")
-    with pytest.raises(peer_module.CsrRefused, match="not safe on this resumed session"):
-        peer_module.channel_binding(Resumed())
+    with pytest.raises(CsrRefused, match="not safe on this resumed session"):
+        peer_module.channel_binding(Resumed.__new__(Resumed))
 
 
-def test_the_public_chain_of_newer_interpreters_is_used_where_there_is_one():
-    class Newer:
-        def get_verified_chain(self):
+def test_the_public_chain_of_newer_interpreters_is_used_where_there_is_one() -> None:
+    class Newer(SSLObject):
+        def get_verified_chain(self) -> Any:
             return [b"leaf", b"anchor"]
 
-    assert peer_module._verified_chain(Newer()) == (b"leaf", b"anchor")
+    assert peer_module._verified_chain(Newer.__new__(Newer)) == (b"leaf", b"anchor")
 
 
-def der(certificate):
+def der(certificate: Any) -> Any:
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
-def test_verifying_again_wants_the_purpose_of_a_client(site):
+def test_verifying_again_wants_the_purpose_of_a_client(site: Any) -> None:
     verifier = ChainVerifier([site.root.certificate])
     now = datetime.now(UTC)
     good = site.root.leaf("good").certificate
@@ -265,7 +285,7 @@ def test_verifying_again_wants_the_purpose_of_a_client(site):
         verifier.verify(der(site.devices.certificate), now)
 
 
-def test_an_intermediate_counts_only_after_a_handshake_verified_it(site):
+def test_an_intermediate_counts_only_after_a_handshake_verified_it(site: Any) -> None:
     verifier = ChainVerifier([site.root.certificate])
     leaf = site.devices.leaf("device").certificate
     chain = tuple(der(certificate) for certificate in (leaf, *site.devices.chain))
@@ -275,7 +295,9 @@ def test_an_intermediate_counts_only_after_a_handshake_verified_it(site):
     assert verifier.verify(chain[0], datetime.now(UTC)) == chain
 
 
-def test_the_memory_of_intermediates_is_bounded_and_forgets_the_oldest(site, monkeypatch):
+def test_the_memory_of_intermediates_is_bounded_and_forgets_the_oldest(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("kipuka_core.edges.tls.reverify._MAX_INTERMEDIATES", 2)
     verifier = ChainVerifier([site.root.certificate])
     subordinates = [site.root.subordinate(f"CA {number}") for number in range(3)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -8,11 +9,12 @@ from cryptography.hazmat.primitives import serialization
 from kipuka_core.edges.tls.peer import Peer
 from kipuka_core.edges.tls.scope import connection_from_scope, peer_extensions
 from kipuka_core.errors import CsrRefused
+from kipuka_core.model.request import Connection
 
 NOW = datetime.now(UTC)
 
 
-def scope_of(*chain, error=None, version="TLSv1.3", **changes):
+def scope_of(*chain: Any, error: Any = None, version: str = "TLSv1.3", **changes: Any) -> Any:
     peer = Peer(
         chain_der=tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain),
         chain_error=error,
@@ -31,9 +33,15 @@ def scope_of(*chain, error=None, version="TLSv1.3", **changes):
     return scope | changes
 
 
-def test_a_connection_is_read_from_the_extensions_alone(site):
+def connected(scope: Any, now: datetime) -> Connection:
+    connection = connection_from_scope(scope, now)
+    assert connection is not None
+    return connection
+
+
+def test_a_connection_is_read_from_the_extensions_alone(site: Any) -> None:
     leaf = site.devices.leaf("device")
-    connection = connection_from_scope(scope_of(leaf.certificate, *leaf.chain), NOW)
+    connection = connected(scope_of(leaf.certificate, *leaf.chain), NOW)
     assert connection.client_chain == (leaf.certificate, *leaf.chain)
     assert connection.channel_binding() == b"bound"
     assert (connection.source_address, connection.tls_version) == ("192.0.2.1", "TLSv1.3")
@@ -41,46 +49,46 @@ def test_a_connection_is_read_from_the_extensions_alone(site):
 
 
 @pytest.mark.parametrize("shift_days", [-2, 91])
-def test_a_leaf_that_is_not_valid_now_counts_no_more_on_a_kept_connection(site, shift_days):
+def test_a_leaf_that_is_not_valid_now_counts_no_more_on_a_kept_connection(site: Any, shift_days: int) -> None:
     leaf = site.devices.leaf("device", days=90)
     scope = scope_of(leaf.certificate, *leaf.chain)
-    assert connection_from_scope(scope, NOW).client_certificate == leaf.certificate
-    assert connection_from_scope(scope, NOW + timedelta(days=shift_days)).client_chain == ()
+    assert connected(scope, NOW).client_certificate == leaf.certificate
+    assert connected(scope, NOW + timedelta(days=shift_days)).client_chain == ()
 
 
-def test_a_chain_with_an_error_does_not_count(site):
+def test_a_chain_with_an_error_does_not_count(site: Any) -> None:
     leaf = site.devices.leaf("device")
     scope = scope_of(leaf.certificate, *leaf.chain, error="revoked in the meantime")
-    assert connection_from_scope(scope, NOW).client_chain == ()
+    assert connected(scope, NOW).client_chain == ()
 
 
 @pytest.mark.parametrize("extensions", [None, {}, {"tls": None}, {"tls": {"tls_version": 0x0302}}])
-def test_without_tls_12_or_later_there_is_no_connection(extensions):
+def test_without_tls_12_or_later_there_is_no_connection(extensions: Any) -> None:
     assert connection_from_scope(scope_of(extensions=extensions), NOW) is None
 
 
-def test_another_servers_extension_without_binding_refuses_a_bound_request():
+def test_another_servers_extension_without_binding_refuses_a_bound_request() -> None:
     scope = scope_of()
     del scope["extensions"]["kipuka.channel_binding"]
     with pytest.raises(CsrRefused) as caught:
-        connection_from_scope(scope, NOW).channel_binding()
+        connected(scope, NOW).channel_binding()
     assert caught.value.code == "channel_binding_unavailable"
 
 
-def test_an_ipv4_client_of_a_dual_stack_socket_has_its_ipv4_address():
-    assert connection_from_scope(scope_of(client=("::ffff:192.0.2.9", 1)), NOW).source_address == "192.0.2.9"
-    assert connection_from_scope(scope_of(client=("2001:db8::1", 1)), NOW).source_address == "2001:db8::1"
-    assert connection_from_scope(scope_of(client=None), NOW).source_address == ""
+def test_an_ipv4_client_of_a_dual_stack_socket_has_its_ipv4_address() -> None:
+    assert connected(scope_of(client=("::ffff:192.0.2.9", 1)), NOW).source_address == "192.0.2.9"
+    assert connected(scope_of(client=("2001:db8::1", 1)), NOW).source_address == "2001:db8::1"
+    assert connected(scope_of(client=None), NOW).source_address == ""
 
 
-def test_a_missing_user_agent_is_none_and_the_servers_certificate_is_shown():
+def test_a_missing_user_agent_is_none_and_the_servers_certificate_is_shown() -> None:
     scope = scope_of(headers=[])
-    assert connection_from_scope(scope, NOW).user_agent is None
+    assert connected(scope, NOW).user_agent is None
     assert scope["extensions"]["tls"]["server_cert"] == "PEM of the server"
 
 
-def test_the_chain_is_parsed_once_and_not_per_request(site):
+def test_the_chain_is_parsed_once_and_not_per_request(site: Any) -> None:
     leaf = site.devices.leaf("device")
     scope = scope_of(leaf.certificate, *leaf.chain)
-    first, second = (connection_from_scope(scope, NOW).client_chain for _ in range(2))
+    first, second = (connected(scope, NOW).client_chain for _ in range(2))
     assert all(one is other for one, other in zip(first, second, strict=True))
