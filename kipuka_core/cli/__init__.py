@@ -22,6 +22,17 @@ _COMMANDS: dict[str, str] = {
 }
 
 
+def commands() -> dict[str, click.Command]:
+    """The built-in commands by name."""
+    return {name: _load(where) for name, where in _COMMANDS.items()}
+
+
+def _load(where: str) -> click.Command:
+    module, _, name = where.partition(":")
+    command: click.Command = getattr(importlib.import_module(module), name)
+    return command
+
+
 class _LazyGroup(click.Group):
     """Built-in commands by name, then those of the plugins that the configuration enables."""
 
@@ -30,21 +41,26 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _COMMANDS:
-            module, _, name = _COMMANDS[cmd_name].partition(":")
-            command: click.Command = getattr(importlib.import_module(module), name)
-            return command
+            return _load(_COMMANDS[cmd_name])
         return plugin_commands(_COMMANDS).get(cmd_name)
 
 
-@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_HELP = """Give devices their certificates: an EST server (RFC 7030) made of plugins.
+
+\b
+Try it:     kipuka serve --dev
+Set it up:  kipuka init, kipuka check, kipuka serve
+"""
+
+
+@click.command(
+    cls=_LazyGroup,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="kipuka")
 def cli() -> None:
-    r"""Give devices their certificates: an EST server (RFC 7030) made of plugins.
-
-    \b
-    Try it:     kipuka serve --dev
-    Set it up:  kipuka init, kipuka check, kipuka serve
-    """
+    """Hand over to the subcommand."""
 
 
 def main(arguments: list[str] | None = None) -> Any:

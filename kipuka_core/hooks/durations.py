@@ -44,7 +44,7 @@ Duration = Annotated[
             "anyOf": [
                 {"type": "string", "pattern": "^[0-9]{1,10}[smhd]$"},
                 {"type": "integer", "minimum": 1, "maximum": _LONGEST_SECONDS},
-            ]
+            ],
         }
     ),
 ]

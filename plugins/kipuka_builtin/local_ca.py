@@ -228,9 +228,7 @@ class _Loader:
             self._check_authority(certificate, position)
         root = certificates[-1]
         if not _issued(root, root):
-            self._refuse_certificate(
-                "chain", f"ends before the root; add the certificate of {root.issuer.rfc4514_string()}"
-            )
+            self._refuse("chain", f"ends before the root; add the certificate of {root.issuer.rfc4514_string()}")
         return CaChain(certificates=certificates, previous=tuple(self._read("previous", self._settings.previous)))
 
     def _read(self, setting: str, files: Sequence[str]) -> list[x509.Certificate]:

@@ -37,7 +37,7 @@ class BareIssuer:
     def __init__(self, ca_directory: Path) -> None:
         self.certificate = x509.load_pem_x509_certificate((ca_directory / "issuing.pem").read_bytes())
         key = serialization.load_pem_private_key((ca_directory / "issuing.key").read_bytes(), None)
-        self._key = cast("CertificateIssuerPrivateKeyTypes", key)
+        self.key = cast("CertificateIssuerPrivateKeyTypes", key)
         self._root = x509.load_pem_x509_certificate((ca_directory / "root.pem").read_bytes())
         ski = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         self._same_for_all = (
@@ -65,7 +65,7 @@ class BareIssuer:
             .not_valid_after(start + _VALIDITY)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(san, critical=False)
-            .sign(self._key, hashes.SHA256())
+            .sign(self.key, hashes.SHA256())
         )
         return base64.encodebytes(pkcs7.serialize_certificates([certificate], Encoding.DER))
 
@@ -135,6 +135,12 @@ class _Connection:
         spent = time.thread_time() - start
         self._client.read()
         return spent
+
+
+def issued_certificate(answer: bytes) -> x509.Certificate:
+    """The one certificate of an enrolment's answer."""
+    (only,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
+    return only
 
 
 def server_context(directory: Path) -> ssl.SSLContext:

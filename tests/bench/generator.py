@@ -25,15 +25,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import pkcs7
 
 from kipuka_core.testing.client import basic, write_leaf
 from kipuka_core.testing.pki import Leaf, make_csr, make_key
 from tests.bench.cores import process_cpu_seconds
-from tests.bench.floor import ClientFiles, client_context
+from tests.bench.floor import ClientFiles, client_context, issued_certificate
 
-_DIFFERENT_KEYS = 8
+_DIFFERENT_KEYS = 4
 _TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 0.005
 _GETS = frozenset({"cacerts", "csrattrs"})
 
 
@@ -112,7 +112,9 @@ class Load:
             thread.start()
         time.sleep(options.warmup)
         before, done_before, cpu_before = time.monotonic(), sum(self._done), self._server_cpu()
-        self._stop.wait(options.d)
+        while not self._stop.wait(options.d if not options.n else _POLL_SECONDS):
+            if not options.n or sum(self._done) - done_before >= options.n:
+                break
         seconds, done, cpu = time.monotonic() - before, sum(self._done) - done_before, self._server_cpu() - cpu_before
         self._stop.set()
         for thread in threads:
@@ -203,7 +205,7 @@ class Load:
 
 
 def _issued_to(csr_der: bytes, answer: Answer) -> x509.Certificate:
-    (certificate,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer.body))
+    certificate = issued_certificate(answer.body)
     if certificate.public_key() != x509.load_der_x509_csr(csr_der).public_key():
         raise AssertionError("the certificate holds another key than the CSR")
     return certificate
@@ -221,6 +223,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("-label", default="", help="path segment before the operation")
     parser.add_argument("-c", type=int, default=16, help="connections at a time")
     parser.add_argument("-d", type=_seconds, default=10.0, help="measured duration, such as 2.5s")
+    parser.add_argument("-n", type=int, default=0, help="stop after so many measured requests instead")
     parser.add_argument("-warmup", type=_seconds, default=1.0, help="not measured, before that")
     parser.add_argument("-keepalive", action="store_true", help="keep connections; default: a new one per request")
     parser.add_argument("-tls", choices=("1.3",), default="1.3", help="TLS version; without resumption")

@@ -333,6 +333,7 @@ async def test_a_path_length_that_the_chain_exceeds_is_refused(tmp_path: Path):
     message = await refusal(tmp_path, write_ca(tmp_path, lowest))
     assert message == (
         "ca.main.chain: the certificate of CN=Test Issuing CA allows only 0 CAs below it (pathLenConstraint)"
+        f" ({tmp_path / 'chain.pem'})"
     )
 
 

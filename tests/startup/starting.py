@@ -43,7 +43,7 @@ class Fault:
     """Something that is wrong with a deployment, and what the error has to say."""
 
     name: str
-    make: Callable[[Deployment], None]
+    make: Callable[[Deployment], object]
     says: tuple[str, ...]
 
 

@@ -71,7 +71,9 @@ FAULTS = [
     ),
     Fault(
         "the server certificate is garbled",
-        lambda it: _tls(it, "server.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
+        lambda it: _tls(it, "server.pem").write_bytes(
+            b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+        ),
         ("tls.cert", "tls/server.pem", "holds no certificate"),
     ),
     Fault(
@@ -86,12 +88,12 @@ FAULTS = [
     ),
     Fault(
         "the server key is garbled",
-        lambda it: write_private(_tls(it, "server.key"), b"not a key") and None,
+        lambda it: write_private(_tls(it, "server.key"), b"not a key"),
         ("tls.key", "tls/server.key", "is not a PEM file"),
     ),
     Fault(
         "the server key is another certificate's",
-        lambda it: write_private(_tls(it, "server.key"), key_pem(make_key())) and None,
+        lambda it: write_private(_tls(it, "server.key"), key_pem(make_key())),
         ("tls.key", "tls/server.key", "is not the key of the first certificate in", "tls/server.pem"),
     ),
     Fault(
@@ -136,7 +138,7 @@ FAULTS = [
     ),
     Fault(
         "the CA's key is another certificate's",
-        lambda it: write_private(_ca(it, "issuing.key"), key_pem(make_key())) and None,
+        lambda it: write_private(_ca(it, "issuing.key"), key_pem(make_key())),
         ("ca.default.key", "is not the key of the certificate in", "issuing.pem"),
     ),
     Fault(

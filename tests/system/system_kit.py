@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtensionOID
 
 from kipuka_core.domain.one_time_passwords import hash_token, new_one_time_password
-from kipuka_core.edges.store import SqlStore, open_store
+from kipuka_core.edges.store import open_store
 from kipuka_core.edges.store.engine import default_sqlite_url
 from kipuka_core.model.event import OtpCreated
 from kipuka_core.testing.client import Answer, EstClient, basic, write_leaf
@@ -152,16 +152,6 @@ def serving(deployment: Deployment, *, environment: Mapping[str, str] | None = N
         yield System(deployment, server)
 
 
-def with_store(system: System, work: Any) -> Any:
-    """Run ``work(store)`` on the deployment's database."""
-
-    async def opened() -> Any:
-        async with open_store(default_sqlite_url(system.deployment.database.parent)) as store:
-            return await work(store)
-
-    return asyncio.run(opened())
-
-
 class RawConnection:
     """TLS, and bytes as the test writes them."""
 
@@ -185,22 +175,27 @@ class RawConnection:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def status_line(self) -> int:
-        """The next status, without what follows it."""
-        line = self._file.readline()
-        assert line.startswith(b"HTTP/1.1 "), line
-        return int(line.split()[1])
+    def interim(self) -> int:
+        """The status of the next answer, which has to be an interim one (RFC 9110 15.2)."""
+        status, _ = self._head()
+        assert status < 200
+        return status
 
     def answer(self, *, body: bool = True) -> Answer:
-        """The next answer that is final; the server always says its length."""
-        status, headers = 0, {}
+        """The next final answer; the server always says its length."""
+        status, headers = self._head()
         while status < 200:
-            status = self.status_line()
-            headers = {}
-            while (line := self._file.readline().rstrip(b"\r\n")) != b"":
-                name, _, value = line.decode("latin-1").partition(":")
-                headers[name.lower()] = value.strip()
+            status, headers = self._head()
         return Answer(status, headers, self._file.read(int(headers["content-length"])) if body else b"")
+
+    def _head(self) -> tuple[int, dict[str, str]]:
+        line = self._file.readline()
+        assert line.startswith(b"HTTP/1.1 "), line
+        headers = {}
+        while (field_line := self._file.readline().rstrip(b"\r\n")) != b"":
+            name, _, value = field_line.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+        return int(line.split()[1]), headers
 
     def at_end(self) -> bool:
         """Whether the server closes the connection without a further byte."""
@@ -223,8 +218,3 @@ def san_texts(certificate: x509.Certificate) -> list[str]:
     names = extension.value
     assert isinstance(names, x509.SubjectAlternativeName)
     return names.get_values_for_type(x509.DNSName)
-
-
-async def assembled_store(store: SqlStore) -> SqlStore:
-    """What :func:`with_store` needs to hand a store through."""
-    return store

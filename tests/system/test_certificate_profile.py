@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kipuka_core.testing.client import openssl
@@ -73,7 +74,7 @@ def test_two_certificates_for_the_same_key_have_different_serials(system: System
 
 def test_openssl_verifies_the_certificate_for_a_client(system: System) -> None:
     file = system.deployment.directory / "verified.pem"
-    file.write_bytes(issue(system).public_bytes(x509.base.serialization.Encoding.PEM))
+    file.write_bytes(issue(system).public_bytes(Encoding.PEM))
     root = system.deployment.root_pem
     chain = ("-CAfile", str(root), "-untrusted", str(root.with_name("issuing.pem")))
     assert openssl("verify", "-x509_strict", "-purpose", "sslclient", *chain, str(file)).endswith(": OK\n")

@@ -47,7 +47,7 @@ def test_other_subject_attributes_that_name_somebody_are_names_too(system: Syste
 
 def test_a_certificate_that_names_nobody_is_refused(system: System) -> None:
     token = system.otp("nobody")
-    answer = system.client().enrol(make_csr(subject=name(None)), user="nobody", password=token)
+    answer = system.client().enrol(make_csr(common_name=None), user="nobody", password=token)
     system.refused(answer, 400, "names nobody")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from cryptography import x509
 from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
@@ -45,7 +47,7 @@ def test_the_same_key_renews_and_a_new_key_rekeys(system: System, same_key: bool
         name("subject", O="Example"),
         name(None, O="subject"),
         x509.Name([*name("subject"), *name("subject")]),
-        name(None),
+        name(None, O="subject", OU="subject"),
     ],
 )
 def test_another_subject_is_refused(system: System, subject: x509.Name) -> None:
@@ -178,9 +180,6 @@ def csr_with_name_change(leaf: Leaf, new: x509.Name | None, *san: str) -> bytes:
 
 
 def signed(info: der.RequestInfo, leaf: Leaf) -> bytes:
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-
     assert isinstance(leaf.key, ec.EllipticCurvePrivateKey)
     signature = leaf.key.sign(asn1.encode_der(info), ec.ECDSA(hashes.SHA256()))
     algorithm = der.tlv(bytes.fromhex("300a06082a8648ce3d040302"))
@@ -205,6 +204,12 @@ def test_a_change_of_name_is_granted_where_the_label_allows_it(system: System) -
     following = Leaf(certificate, leaf.key)
     csr = make_csr(leaf.key, "new-name", ["dns:new.example"])
     assert renewed(system, following, csr, "rename").subject == name("new-name")
+
+
+def test_a_csr_without_any_subject_is_refused(system: System) -> None:
+    leaf = system.enrolled("subject", san=["dns:subject"])
+    csr = make_csr(leaf.key, common_name=None, san=["dns:subject"])
+    assert system.refused(system.client(leaf).reenrol(csr), 400, "Subject")["code"] == "subject_differs"
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def _render_table(table: Table) -> str:
     title = f"`{table.header}`" + (f" with `{table.chosen_by}`" if table.chosen_by else "")
     lines = [f"## {title}", "", table.intro, ""]
     if table.is_plugin and not table.keys:
-        lines += ["No settings.", ""]
+        lines += [] if "has no settings" in table.intro else ["No settings.", ""]
     elif table.model is not None:
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         schema = model_schema(table.model)

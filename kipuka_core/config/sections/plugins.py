@@ -135,9 +135,7 @@ class AuditSink(OpenSection):
     Without any `[[audit.sink]]` events go to a `jsonl` file under `state_dir`.
     """
 
-    use: ProviderName = Field(
-        default="jsonl", description="An event sink provider: `jsonl`, or a plugin's."
-    )
+    use: ProviderName = Field(default="jsonl", description="An event sink provider: `jsonl`, or a plugin's.")
     required: Switch = Field(default=True, description="When this sink fails, nothing is issued.")
 
 

@@ -61,7 +61,7 @@ class Server(Section):
     shutdown_timeout: Duration = Field(default=30, description="For requests under way when the server is stopped.")
     state_dir: Path = Field(
         default=Path("/var/lib/kipuka"),
-        description="Database, embedded CA, control socket. The environment variable `KIPUKA_STATE_DIR` overrides it.",
+        description="Database, embedded CA, audit log. The environment variable `KIPUKA_STATE_DIR` overrides it.",
     )
     proxy_protocol_from: Annotated[tuple[str, ...], NotYet()] = Field(
         default=(),

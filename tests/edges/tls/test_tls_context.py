@@ -127,6 +127,7 @@ def test_a_client_cannot_renegotiate(run: Any, site: Any, kit: Any) -> None:
             return await kit.asyncio.to_thread(openssl_says, served.port, "-tls1_2", text="R\n")
 
     assert "no renegotiation" in run(scenario())
+    assert build_context(site.server_tls()).options & ssl.OP_NO_RENEGOTIATION  # not only OpenSSL 3's default
 
 
 @pytest.mark.parametrize(("version", "suite"), [("-tls1_2", "ECDHE-ECDSA-AES256-GCM-SHA384"), ("-tls1_3", "TLS_")])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from ssl import SSLObject
@@ -226,7 +227,7 @@ def test_a_resumed_tls12_session_without_extended_master_secret_has_no_binding(
     )
 
     def ask(port: int, *session: str) -> str:
-        done = kit.subprocess.run(
+        done = subprocess.run(
             ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_2", "-ign_eof", *session],
             input="GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             env={"OPENSSL_CONF": str(config)},

@@ -1,0 +1,238 @@
+"""``python -m kipuka_core.cli.reference``: writes every generated page of ``docs/`` anew (``make docs``).
+
+What a page says stands in the code that it is about: docstrings, signatures, option helps, the table of statuses.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import kipuka_core
+from kipuka_core import errors
+from kipuka_core.cli import cli, commands
+from kipuka_core.cli.source import ClassText, class_text, markdown
+from kipuka_core.config.reference import write_reference
+from kipuka_core.domain import ports
+from kipuka_core.edges.http.status import status_of
+from kipuka_core.hooks import provider, spec
+from kipuka_core.model import event
+
+_NOTE = "Generated from {source} by `make docs`; do not edit.\n"
+_PORTS = ("Authenticator", "Policy", "CaBackend", "KeyStore", "TlsMaterial", "EventSink")
+_STATUS_OF_CODE = {"internal_error": 500}
+"""The HTTP edge answers a defect of its own with this, beside the table."""
+_PROVIDER_PARTS = ("Provider", "Services", "Settings")
+
+
+def write_pages(directory: Path) -> None:
+    """Write every generated page into a directory."""
+    write_reference(directory)
+    pages = {"hooks.md": hooks_page(), "cli.md": cli_page(), "events.md": events_page(), "errors.md": errors_page()}
+    for name, text in pages.items():
+        (directory / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+# -- hooks -------------------------------------------------------------------------------------------------------------
+def hooks_page() -> str:
+    """Every hook, every port, and every value that passes through them."""
+    lines = ["# Hooks and ports", "", _NOTE.format(source="`kipuka_core/hooks/spec.py` and the ports and models")]
+    lines += [
+        "How to write a plugin is told in [plugins.md](plugins.md). Everything here is imported from `kipuka_core`.",
+        f"This kipuka speaks hook API version {spec.API_VERSION}.",
+        "",
+        "## Hooks",
+        "",
+        markdown(inspect.getdoc(spec) or "").partition("\n\n")[2].partition("\nThe reference")[0],
+        "",
+        "| hook | returns | |",
+        "|---|---|---|",
+    ]
+    for name, hook in spec.HOOKS.items():
+        lines.append(f"| `{name}` | `{hook.__annotations__['return']}` | {markdown(inspect.getdoc(hook) or '')} |")
+    lines += ["", "## Ports", "", markdown(inspect.getdoc(ports) or "").partition("\n\n")[2], ""]
+    for name in _PORTS:
+        lines += _class_section(getattr(ports, name))
+    lines += ["## Providers", "", markdown(inspect.getdoc(provider) or ""), ""]
+    for name in _PROVIDER_PARTS:
+        lines += _class_section(getattr(provider, name))
+    lines += ["## Values", "", "What ports are given and what they return.", ""]
+    for cls in _values():
+        lines += _class_section(cls)
+    return "\n".join(lines)
+
+
+def _values() -> Iterator[type]:
+    """The classes of the face that are neither ports, providers nor errors, by name."""
+    shown = {*_PORTS, *_PROVIDER_PARTS, "Event"}
+    for name in kipuka_core.__all__:
+        value = getattr(kipuka_core, name)
+        if isinstance(value, type) and name not in shown and not issubclass(value, Exception):
+            yield value
+
+
+def _class_section(cls: type) -> list[str]:
+    text = class_text(cls)
+    lines = [f"### `{text.name}`", "", text.about, ""]
+    if text.fields:
+        lines += [*_field_table(text), ""]
+    for method in text.methods:
+        lines += [f"#### `{method.signature}`", "", method.about, ""]
+    return lines
+
+
+def _field_table(text: ClassText) -> list[str]:
+    lines = ["| name | type | default | |", "|---|---|---|---|"]
+    for field in text.fields:
+        default = f"`{field.default}`" if field.default else "-"
+        cells = (f"`{field.name}`", f"`{field.annotation}`" if field.annotation else "-", default, field.about)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return lines
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+def cli_page() -> str:
+    """Every command with its arguments and options."""
+    lines = ["# Command line", "", _NOTE.format(source="the commands in `kipuka_core/cli`")]
+    lines += ["Exit codes: 0 for success, 1 for an error (one line on standard error), 2 for a wrong command line.", ""]
+    for name, command in commands().items():
+        lines += _command_sections(f"kipuka {name}", command, click.Context(cli, info_name="kipuka"))
+    return "\n".join(lines)
+
+
+def _command_sections(path: str, command: click.Command, parent: click.Context) -> list[str]:
+    context = click.Context(command, info_name=command.name, parent=parent)
+    usage = " ".join(command.collect_usage_pieces(context))
+    lines = [f"## `{path}`", "", f"`{path} {usage}`", "", inspect.cleandoc(command.help or ""), ""]
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    if options:
+        lines += ["| option | default | |", "|---|---|---|", *map(_option_row, options), ""]
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            lines += _command_sections(f"{path} {name}", below, context)
+    return lines
+
+
+def _option_row(option: click.Option) -> str:
+    words = ", ".join(f"`{word}`" for word in option.opts)
+    if not option.is_flag:
+        words += f" {option.metavar or _choices(option) or option.type.name.upper()}"
+    default = option.default
+    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    has_default = option.show_default and not option.is_flag
+    cells = (words, f"`{shown}`" if has_default else "-", option.help or "")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _choices(option: click.Option) -> str:
+    return "|".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+def events_page() -> str:
+    """Every audit event with its fields."""
+    base = class_text(event.Event)
+    lines = ["# Audit events", "", _NOTE.format(source="`kipuka_core/model/event.py`")]
+    lines += [
+        markdown(inspect.getdoc(event) or ""),
+        "",
+        "Each is one JSON object: a line of the log, a line in the file of the sink `jsonl`, a row in the store. Empty",
+        "fields are left out.",
+        "",
+        "## Fields of every event",
+        "",
+        f"`event` is the name. {base.about.partition('. ')[2]}",
+        "",
+        *_field_table(_without_name(base)),
+        "",
+    ]
+    for cls in _event_classes():
+        text = _without_name(class_text(cls))
+        lines += [f"## `{cls.name}`", "", text.about, ""]
+        if text.fields:
+            lines += [f"Further fields: {', '.join(f'`{field.name}`' for field in text.fields)}.", ""]
+    return "\n".join(lines)
+
+
+def _event_classes() -> Iterator[type[event.Event]]:
+    for value in vars(event).values():
+        if isinstance(value, type) and issubclass(value, event.Event) and value is not event.Event:
+            yield value
+
+
+def _without_name(text: ClassText) -> ClassText:
+    return replace(text, fields=tuple(field for field in text.fields if not field.annotation.startswith("ClassVar")))
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+def errors_page() -> str:
+    """Every refusal of an EST request: status, code, and the sentence that the client gets."""
+    lines = ["# Refusals", "", _NOTE.format(source="`kipuka_core/errors.py` and what raises these errors")]
+    lines += [
+        "A refused request is answered with a status, one sentence in `text/plain` that says what to change, and the",
+        "request's id. The code is in the event `enrolment_refused`, beside the same id; it is stable, the sentence is",
+        "not. What a client is told never names a plugin, a path or a secret.",
+        "",
+        "| status | error | when |",
+        "|---|---|---|",
+    ]
+    kinds = sorted(_kinds(errors.RequestRefused), key=lambda kind: (_status(kind), kind.__name__))
+    lines += [
+        f"| {_status(kind)} | `{kind.__name__}` | {markdown(inspect.getdoc(kind) or '', line=True)} |" for kind in kinds
+    ]
+    lines += ["", "## Codes", "", "| status | code | sentence |", "|---|---|---|"]
+    lines += sorted(set(_code_rows({kind.__name__: kind for kind in kinds})))
+    return "\n".join(lines)
+
+
+def _kinds(kind: type[errors.RequestRefused]) -> Iterator[type[errors.RequestRefused]]:
+    yield kind
+    for below in kind.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield from _kinds(below)
+
+
+def _status(kind: type[errors.RequestRefused]) -> int:
+    return status_of(kind.__new__(kind))
+
+
+def _code_rows(kinds: dict[str, type[errors.RequestRefused]]) -> Iterator[str]:
+    for kind in kinds.values():
+        yield f"| {_status(kind)} | `{kind.code}` | |"
+    for package in ("kipuka_core", "kipuka_builtin"):
+        for file in sorted(Path(importlib.import_module(package).__path__[0]).rglob("*.py")):
+            for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in kinds:
+                    yield from _row_of(call, kinds[call.func.id])
+
+
+def _row_of(call: ast.Call, kind: type[errors.RequestRefused]) -> Iterator[str]:
+    for keyword in call.keywords:
+        match keyword:
+            case ast.keyword(arg="code", value=ast.Constant(value=str(code))):
+                status = _STATUS_OF_CODE.get(code, _status(kind))
+                sentence = _sentence(call.args[0]) if call.args else ""
+                yield f"| {status} | `{code}` | {sentence} |".replace("|  |", "| |")
+
+
+def _sentence(argument: ast.expr) -> str:
+    match argument:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(_sentence(part) if isinstance(part, ast.Constant) else "…" for part in parts)
+        case ast.BoolOp(values=[*_, last]):
+            return _sentence(last)
+        case _:
+            return ""
+
+
+if __name__ == "__main__":
+    write_pages(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))

@@ -1,0 +1,54 @@
+"""Every block of code in README, docs and examples is run or checked, or says why not."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kipuka_core.config import parse
+from tests.docs.blocks import Block, blocks, blocks_of, pages
+from tests.docs.walk import Walk
+
+KINDS = {"sh", "python", "toml", "json", "text"}
+"""``text`` is what is shown: output, diagrams."""
+CONTINUED = {"docs/operations.md": "docs/getting-started.md"}
+"""Pages whose reader has followed another one before, and whose server still runs."""
+MINIMAL = {
+    "tls": {"cert": "server.pem", "key": "server.key", "client_auth": {"trust_anchors": "cas.pem"}},
+}
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_block_is_of_a_kind_that_is_run_or_says_why_it_is_not(page: str) -> None:
+    for block in blocks_of(page):
+        assert block.why_not_run or block.language in KINDS, f"{block}: mark it with <!-- not run: reason -->"
+
+
+@pytest.mark.parametrize("block", [each for each in blocks("toml") if not each.file_name], ids=str)
+def test_every_piece_of_configuration_is_one(block: Block) -> None:
+    parse(merged(MINIMAL, tomllib.loads(block.text)), Path("/etc/kipuka/kipuka.toml"))
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=str)
+def test_every_piece_of_json_is_json(block: Block) -> None:
+    json.loads(block.text)
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("sh", "python")} - set(CONTINUED.values())))
+def test_what_a_page_says_can_be_done_as_it_says(page: str, tmp_path: Path) -> None:
+    with Walk(tmp_path) as walk:
+        if page in CONTINUED:
+            walk.follow(CONTINUED[page])
+        walk.follow(page)
+
+
+def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    both = dict(base)
+    for key, value in more.items():
+        mine = both.get(key)
+        both[key] = merged(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+    return both

@@ -1,0 +1,123 @@
+"""Following a page as a reader does: its files are written, its commands are run in order, its server is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kipuka_core.testing.server import wait_until
+from tests.docs.blocks import Block, blocks_of
+
+_SECONDS = 120
+_PORTS = {"est": "8443", "admin": "9443"}
+"""The ports of the pages; the servers of a walk listen on free ones."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """One reader in one directory, from page to page."""
+
+    directory: Path
+    _where: Path = field(init=False)
+    _ports: dict[str, int] = field(init=False, default_factory=dict)
+    _servers: list[subprocess.Popen[bytes]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._where = self.directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for server in self._servers:
+            server.send_signal(signal.SIGTERM)
+        for server in self._servers:
+            server.wait(_SECONDS)
+
+    def follow(self, page: str) -> None:
+        """Do everything that the page says."""
+        for block in blocks_of(page):
+            if block.why_not_run or block.language not in {"sh", "python", "toml"}:
+                continue
+            if block.file_name:
+                (self._where / block.file_name).write_text(block.text, encoding="utf-8")
+                if block.file_name == "pyproject.toml":
+                    self._install(tomllib.loads(block.text))
+            elif block.language == "python":
+                self._run([sys.executable, "-W", "error", "-c", block.text], block)
+            elif block.language == "sh" and block.text.startswith("kipuka serve"):
+                self._serve(block)
+            elif block.language == "sh":
+                self._run(["bash", "-euo", "pipefail", "-c", self._script(block)], block)
+
+    def _script(self, block: Block) -> str:
+        text = block.text
+        for name, port in self._ports.items():
+            text = text.replace(f":{_PORTS[name]}", f":{port}")
+        return f'trap "pwd > {shlex.quote(str(self.directory / ".where"))}" EXIT\n{text}'
+
+    def _run(self, command: list[str], block: Block) -> None:
+        done = subprocess.run(
+            command,
+            cwd=self._where,
+            env=self._environment(),
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=_SECONDS,
+        )
+        assert done.returncode == 0, f"{block}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        if (self.directory / ".where").exists():
+            self._where = Path((self.directory / ".where").read_text().strip())
+        for toml in self.directory.rglob("kipuka.toml"):
+            text = toml.read_text(encoding="utf-8")
+            toml.write_text(text.replace(':8443"', ':0"').replace(':9443"', ':0"'), encoding="utf-8")
+
+    def _serve(self, block: Block) -> None:
+        command = shlex.split(block.text)
+        if "--dev" in command:
+            command += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+        log = self.directory / "server.log"
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                command, cwd=self._where, env=self._environment(), stdout=subprocess.DEVNULL, stderr=output
+            )
+        self._servers.append(server)
+
+        def listens() -> bool:
+            assert server.poll() is None, f"{block}: {log.read_text()}"
+            lines = [line for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
+            heard = [line for line in map(json.loads, lines) if line["event"] == "listening"]
+            self._ports = {name: int(line[name].rpartition(":")[2]) for line in heard for name in _PORTS}
+            return bool(self._ports)
+
+        wait_until(listens, what=log.read_text)
+
+    def _install(self, project: dict[str, dict[str, object]]) -> None:
+        """What pip does for a project of one module, as far as plugins are concerned."""
+        about = project["project"]
+        metadata = self._where / f"{about['name']}-1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: 1\n")
+        groups = about["entry-points"]
+        assert isinstance(groups, dict)
+        lines = [
+            f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()) for group, entries in groups.items()
+        ]
+        (metadata / "entry_points.txt").write_text("".join(lines))
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("KIPUKA_")}
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        return inherited | {"PATH": path, "PYTHONPATH": str(self._where), "HOME": str(self.directory)}

@@ -1,0 +1,128 @@
+"""A configuration that cannot work stops the start: one line that names the key, and what would be right."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from kipuka_core.testing.pki import key_pem, make_root
+from kipuka_core.testing.samples import write_private
+from kipuka_core.testing.server import Deployment, make_deployment
+from tests.startup.starting import OTHER_ANCHORS, Fault, check, pem, serve
+
+
+def _configured(name: str, toml: str, *says: str) -> Fault:
+    return Fault(name, lambda it: it.configure(toml), says)
+
+
+def _ml_dsa_ca(deployment: Deployment) -> None:
+    root = make_root("Root of tomorrow", "ml-dsa-65")
+    (deployment.directory / "pq.pem").write_bytes(root.pem)
+    write_private(deployment.directory / "pq.key", key_pem(root.key))
+    deployment.configure('[[ca]]\nid = "pq"\ncert = "pq.pem"\nkey = "pq.key"\n')
+
+
+def _own_cas_not_trusted(deployment: Deployment) -> None:
+    (deployment.directory / "anchors.pem").write_bytes(pem(make_root().certificate))
+    deployment.configure("", client_auth=f"{OTHER_ANCHORS}trust_own_cas = false\n")
+
+
+FAULTS = [
+    Fault("the file is missing", lambda it: it.toml.unlink(), ("kipuka.toml", "cannot be read", "No such file")),
+    Fault(
+        "the file is not TOML",
+        lambda it: it.toml.write_text("[server]\nlisten 8443\n"),
+        ("kipuka.toml", "line 2, column 8"),
+    ),
+    Fault(
+        "a key is misspelt",
+        lambda it: it.configure("", server="worker = 2"),
+        ("server.worker", 'did you mean "workers"?'),
+    ),
+    Fault(
+        "a key's feature is not built yet",
+        lambda it: it.configure("", server='http_listen = "127.0.0.1:0"'),
+        ("server.http_listen", "not available yet"),
+    ),
+    _configured("a plugin's key is misspelt", "[auth.otp]\nttk = '1h'", "auth.otp.ttk", 'did you mean "ttl"?'),
+    _configured("there is no authenticator", "[auth]\norder = []", "auth.order", "must not be empty"),
+    _configured("there is no policy", "[policy]\norder = []", "policy.order", "must not be empty"),
+    _configured("an authenticator is unknown", '[auth]\norder = ["opt"]', "auth.opt", 'did you mean "otp"?'),
+    _configured("a policy is unknown", '[policy]\norder = ["key"]', "policy.key", 'did you mean "keys"?'),
+    _configured(
+        "an enrollment key has no policy",
+        '[policy]\norder = ["keys"]\n[enrollment]\nrequire_san = true',
+        "enrollment.require_san",
+        'the policy "names" is not in policy.order',
+    ),
+    _configured(
+        "the CA's hash is not allowed",
+        '[enrollment]\nallowed_signature_algorithms = ["sha512"]',
+        "the path without a label",
+        "signs with sha256",
+        "allowed_signature_algorithms",
+    ),
+    Fault(
+        "a label can issue what it cannot renew",
+        _own_cas_not_trusted,
+        ("tls.client_auth.trust_anchors", "could never be renewed", "trust_own_cas = true"),
+    ),
+    Fault(
+        "a label with mTLS has an ML-DSA CA, which libssl cannot verify under",
+        _ml_dsa_ca,
+        ("the path without a label", "'pq'", "ML-DSA", "cannot verify client certificates", 'without "mtls"'),
+    ),
+    _configured(
+        "a file of users is missing",
+        '[auth]\norder = ["basic"]\n[auth.basic]\nusers_file = "users"',
+        "auth.basic.users_file",
+        "/users",
+        "No such file",
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_check_names_the_key_when(fault: Fault, tmp_path: Path) -> None:
+    deployment = make_deployment(tmp_path)
+    fault.make(deployment)
+
+    line = check(deployment).only_line()
+
+    for text in fault.says:
+        assert text in line
+
+
+@pytest.mark.parametrize("name", ["the file is not TOML", "a key is misspelt", "an authenticator is unknown"])
+def test_serve_says_the_same_as_check_when(name: str, tmp_path: Path) -> None:
+    deployment = make_deployment(tmp_path)
+    next(fault for fault in FAULTS if fault.name == name).make(deployment)
+
+    assert serve(deployment).only_line() == check(deployment).only_line()
+
+
+@pytest.mark.parametrize("key", ["listen", "admin_listen"])
+def test_a_port_in_use_is_named(key: str, tmp_path: Path) -> None:
+    deployment = make_deployment(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        toml = deployment.toml.read_text(encoding="utf-8")
+        deployment.toml.write_text(toml.replace(f'\n{key} = "127.0.0.1:0"', f'\n{key} = "{address}"'), encoding="utf-8")
+
+        line = serve(deployment).only_line()
+
+    assert line.startswith(f"server.{key}: ")
+    assert address in line
+    assert "in use" in line
+
+
+def test_an_address_of_another_host_is_named(tmp_path: Path) -> None:
+    deployment = make_deployment(tmp_path)
+    toml = deployment.toml.read_text(encoding="utf-8")
+    deployment.toml.write_text(toml.replace('\nlisten = "127.0.0.1:0"', '\nlisten = "192.0.2.1:0"'), encoding="utf-8")
+
+    line = serve(deployment).only_line()
+
+    assert line.startswith("server.listen: 192.0.2.1")
