@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,23 +29,21 @@ from kipuka_core.edges.tls.context import build_context
 from kipuka_core.edges.tls.peer import PeerReader
 from kipuka_core.edges.tls.scope import describe_with
 from kipuka_core.listeners import est_tls
-from kipuka_core.model.key_type import KeyType
 from tests.bench.cores import Cores, running_on, thread_cpu_seconds
 from tests.bench.rooms import shares
-from tests.bench.scenarios import Scenario, scenarios
+from tests.bench.scenarios import Scenario
 from tests.bench.servers import Target, generate, prepare, warm_up
 
 _WARMUP_SECONDS = 0.3
 
 
-def profile(cores: Cores, *, seconds: float) -> list[str]:
-    """Threads and rooms of every P-256 scenario that needs no one-time password."""
+def profile(wanted: Sequence[Scenario], cores: Cores, measured: list[str]) -> list[str]:
+    """Threads and rooms of each scenario; ``measured`` is the generator's flag for how long."""
     lines: list[str] = []
 
     async def main() -> int:
-        for scenario in scenarios(KeyType.ECDSA256):
-            if not scenario.one_time:
-                lines.extend(await _profile(scenario, cores, seconds))
+        for scenario in wanted:
+            lines.extend(await _profile(scenario, cores, measured))
         return 0
 
     with running_on(cores.server):
@@ -53,23 +51,21 @@ def profile(cores: Cores, *, seconds: float) -> list[str]:
     return lines
 
 
-async def _profile(scenario: Scenario, cores: Cores, seconds: float) -> list[str]:
+async def _profile(scenario: Scenario, cores: Cores, measured: list[str]) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="kipuka-profile-") as name:
-        deployment = prepare(Path(name) / "deployment", KeyType.ECDSA256)
+        deployment = prepare(Path(name) / "deployment", scenario.key_type)
         log_file = (deployment.directory / "server.log").open("w", encoding="utf-8")
         with log_file:
             log.configure(log_file)
             async with assemble(load(deployment.toml, os.environ)) as assembly, _listening(assembly) as target:
                 await asyncio.to_thread(warm_up, target, cores)
-                return await _measured(scenario, target, cores, seconds)
+                return await _measured(scenario, target, cores, measured)
 
 
-async def _measured(scenario: Scenario, target: Target, cores: Cores, seconds: float) -> list[str]:
+async def _measured(scenario: Scenario, target: Target, cores: Cores, measured: list[str]) -> list[str]:
     async def run() -> dict[str, Any]:
         flags = scenario.flags("", "profile", 1)
-        return await asyncio.to_thread(
-            generate, target, flags, cores, warmup=_WARMUP_SECONDS, measured=["-d", f"{seconds:g}s"]
-        )
+        return await asyncio.to_thread(generate, target, flags, cores, warmup=_WARMUP_SECONDS, measured=measured)
 
     before = _by_thread()
     result = await run()

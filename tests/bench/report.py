@@ -82,11 +82,11 @@ def notes(*, shared_core: bool, generator: str) -> list[str]:
         "  also the server's half of a full TLS 1.3 handshake on P-256, with the client's certificate for re-enrol.",
         "  For cacerts: one TLS record in, one out.",
         "bare ASGI: the same cryptography in a bare ASGI function under kipuka's listener (hypercorn, uvloop).",
-        "kipuka: one worker with authentication, all policies, postcheck, record, event in the database, jsonl sink with",
+        "kipuka: one worker with authentication, policies, postcheck, record, event in the database, jsonl sink with",
         "  fsync, log. The argon2 hash of the Basic password is verified once, before the measurement.",
         f"Aim: at most {KEPT_AT_MOST:g} times the floor on kept connections and {NEW_AT_MOST:g} times on new ones.",
         f"Generator: {generator}, 16 connections, no TLS resumption.",
     ]
     if shared_core:
-        lines.append("There is one core only, which generator and server shared: the server was not always busy.")
+        lines.append("There is one core only, which generator and server shared: it was not the server's alone.")
     return lines

@@ -1,4 +1,7 @@
-"""From functions to rooms: whose time a profile's time is."""
+"""From functions to rooms: whose time a profile's time is.
+
+A property of a certificate or request is no call that cProfile sees: what it costs counts for the room that reads it.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,12 @@ _ROOMS: tuple[tuple[str, str], ...] = (
     ("asyncio/", "event loop and TLS"),
     ("anyio/", "event loop and TLS"),
     ("/ssl.py", "event loop and TLS"),
+    ("cryptography/", "cryptography"),
 )
 _BUILT_IN_ROOMS: tuple[tuple[str, str], ...] = (
     ("cryptography", "cryptography"),
+    ("_rust.", "cryptography"),
+    ("pkcs7.", "cryptography"),
     ("'_ssl.", "event loop and TLS"),
     ("run_until_complete", "event loop and TLS"),
     ("uvloop", "event loop and TLS"),

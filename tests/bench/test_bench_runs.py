@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cProfile
 import pstats
 import re
 import subprocess
@@ -24,12 +23,16 @@ def _numbers(line: str) -> list[float]:
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", line)]
 
 
-@pytest.fixture(scope="module")
-def printed() -> list[str]:
-    command = [sys.executable, "-m", "tests.bench.run", "--quick"]
+def _run_bench(*flags: str) -> list[str]:
+    command = [sys.executable, "-m", "tests.bench.run", *flags]
     done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def printed() -> list[str]:
+    return _run_bench("--quick")
 
 
 @pytest.mark.parametrize("scenario", _EVERY_SCENARIO, ids=lambda scenario: scenario.name)
@@ -58,8 +61,14 @@ def test_the_ratios_of_a_row_are_medians_over_measurements_of_one_round() -> Non
     assert measured.row()[1:7] == ("1.000", "2.000", "6.000", "3.00", "4", "1.50")
 
 
+def test_the_profile_names_the_threads_and_the_rooms_where_the_time_goes() -> None:
+    printed = _run_bench("--quick", "--profile")
+    shown = {line.partition("%")[2].strip() for line in printed if "%" in line}
+    assert {"MainThread", "kipuka-store-writer", "domain", "wire", "plugins", "events and log", "cryptography"} <= shown
+
+
 def test_a_profile_gives_the_time_of_a_library_function_to_the_room_that_called_it() -> None:
-    stats = pstats.Stats(cProfile.Profile())
+    stats = pstats.Stats()
     plugin = ("/x/plugins/kipuka_builtin/names.py", 1, "decide")
     library = ("/usr/lib/python3/re.py", 1, "match")
     built_in = ("~", 0, "<method 'match' of 're.Pattern' objects>")

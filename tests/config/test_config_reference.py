@@ -75,7 +75,7 @@ def test_every_key_is_on_the_page_with_its_default():
     assert '| `ext_key_usage` **L** | list of extended key usages | `["clientAuth"]` |' in page
 
 
-def test_the_settings_of_every_built_in_plugin_are_on_the_committed_page():
+def test_the_settings_of_every_built_in_plugin_are_on_the_committed_page() -> None:
     page = (DOCS / "configuration.md").read_text()
     for header in ("[auth.otp]", "[auth.basic]", "[auth.mtls]", "[policy.names]", "[key_store.file]"):
         assert f"\n## `{header}`\n" in page
@@ -87,7 +87,7 @@ def test_the_settings_of_every_built_in_plugin_are_on_the_committed_page():
     assert schema["$defs"]["Auth"]["properties"]["otp"]["properties"]["ttl"]["x-kind"] == "duration"
 
 
-def test_what_the_core_says_of_a_table_is_not_said_again_by_the_plugin_that_shares_it():
+def test_what_the_core_says_of_a_table_is_not_said_again_by_the_plugin_that_shares_it() -> None:
     local = next(table for table in tables(builtin_settings()) if table.chosen_by == 'backend = "local"')
     assert local.model is not None
     assert "id" in local.model.model_fields
@@ -95,7 +95,7 @@ def test_what_the_core_says_of_a_table_is_not_said_again_by_the_plugin_that_shar
     assert {"cert", "key"} <= set(local.keys)
 
 
-def test_the_example_with_every_built_in_plugin_is_a_configuration():
+def test_the_example_with_every_built_in_plugin_is_a_configuration() -> None:
     parse(tomllib.loads(example_toml(builtin_settings())), FILE)
 
 

@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from kipuka_core.testing.server import wait_until
 from tests.docs.blocks import Block, blocks_of
@@ -28,6 +28,7 @@ class Walk:
 
     directory: Path
     _where: Path = field(init=False)
+    _plugins: list[str] = field(init=False, default_factory=list)
     _ports: dict[str, int] = field(init=False, default_factory=dict)
     _servers: list[subprocess.Popen[bytes]] = field(init=False, default_factory=list)
 
@@ -43,13 +44,18 @@ class Walk:
         for server in self._servers:
             server.send_signal(signal.SIGTERM)
         for server in self._servers:
-            server.wait(_SECONDS)
+            try:
+                server.wait(_SECONDS)
+            finally:
+                server.kill()  # does nothing to one that has ended
 
     def follow(self, page: str) -> None:
         """Do everything that the page says."""
         for block in blocks_of(page):
             if block.why_not_run or block.language not in {"sh", "python", "toml"}:
                 continue
+            if block.language == "toml" and block.file_name != "pyproject.toml":
+                continue  # a piece of configuration
             if block.file_name:
                 (self._where / block.file_name).write_text(block.text, encoding="utf-8")
                 if block.file_name == "pyproject.toml":
@@ -60,6 +66,7 @@ class Walk:
                 self._serve(block)
             elif block.language == "sh":
                 self._run(["bash", "-euo", "pipefail", "-c", self._script(block)], block)
+        self._load_plugins(page)
 
     def _script(self, block: Block) -> str:
         text = block.text
@@ -67,7 +74,7 @@ class Walk:
             text = text.replace(f":{_PORTS[name]}", f":{port}")
         return f'trap "pwd > {shlex.quote(str(self.directory / ".where"))}" EXIT\n{text}'
 
-    def _run(self, command: list[str], block: Block) -> None:
+    def _run(self, command: list[str], block: Block | str) -> None:
         done = subprocess.run(
             command,
             cwd=self._where,
@@ -104,18 +111,23 @@ class Walk:
 
         wait_until(listens, what=log.read_text)
 
-    def _install(self, project: dict[str, dict[str, object]]) -> None:
+    def _install(self, project: dict[str, Any]) -> None:
         """What pip does for a project of one module, as far as plugins are concerned."""
         about = project["project"]
-        metadata = self._where / f"{about['name']}-1.dist-info"
+        metadata = self._where / f"{about['name'].replace('-', '_')}-1.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: 1\n")
-        groups = about["entry-points"]
-        assert isinstance(groups, dict)
-        lines = [
-            f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()) for group, entries in groups.items()
-        ]
-        (metadata / "entry_points.txt").write_text("".join(lines))
+        plugins = about["entry-points"]["kipuka.plugins"]
+        lines = [f"{name} = {module}\n" for name, module in plugins.items()]
+        (metadata / "entry_points.txt").write_text("".join(["[kipuka.plugins]\n", *lines]))
+        self._plugins += plugins
+
+    def _load_plugins(self, page: str) -> None:
+        """What kipuka does with them at start-up."""
+        if self._plugins:
+            load = f"from kipuka_core.hooks.manager import load_plugins; load_plugins({self._plugins})"
+            self._run([sys.executable, "-W", "error", "-c", load], page)
+            self._plugins.clear()
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KIPUKA_")}

@@ -19,7 +19,7 @@ async def _hang_up(device: Device, number: int, server: RunningServer, context: 
     reader, writer = await asyncio.open_connection("localhost", server.est_port, ssl=context)
     writer.write(device.request)
     await writer.drain()
-    # The moments lie between "at once" and "while the certificate is signed and recorded"; the last ones see the answer.
+    # Between "at once" and "while the certificate is signed and recorded"; the last clients leave at the answer.
     patience = number * 0.0004 if number < _TRIES - _LEAVE_AT_THE_ANSWER else None
     with suppress(TimeoutError):
         async with asyncio.timeout(patience):

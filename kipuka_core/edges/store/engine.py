@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -99,7 +100,13 @@ def _make_private_file(path: Path) -> None:
     if not path.parent.is_dir():
         raise ConfigurationError(_KEY, f"{path}: the directory {path.parent} does not exist; create it")
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Never one that is there: closing it would drop the locks that SQLite holds on it for another store of this
+        # process (POSIX), and the next program to close the database would take its log away from under that store.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if path.is_dir() or not os.access(path, os.W_OK):
+            reason = os.strerror(errno.EISDIR if path.is_dir() else errno.EACCES)
+            raise ConfigurationError(_KEY, f"{path}: cannot be opened for writing ({reason})") from None
     except OSError as error:
         raise ConfigurationError(_KEY, f"{path}: cannot be opened for writing ({error.strerror})") from None
 
