@@ -43,6 +43,7 @@ from kipuka_core.edges.events import ConfiguredSink, Events
 from kipuka_core.edges.http.est import EstApp, EstSettings
 from kipuka_core.edges.store import SqlStore, open_store
 from kipuka_core.edges.tls.anchors import load_anchors
+from kipuka_core.edges.tls.exporter import exporter_problem
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.hooks.lifecycle import PortT, open_port
 from kipuka_core.hooks.manager import Plugins, load_plugins
@@ -128,6 +129,8 @@ class _Builder:
     async def build(self) -> Assembly:
         config = self.config
         self.warnings.extend(warnings(config))
+        if problem := exporter_problem():
+            self.warnings.append(f"channel binding is not available on TLS 1.3 connections: {problem}")
         plugins = load_plugins(config.plugins.enable)
         all_labels = {label.name: label for label in labels(config)}
         for label in all_labels.values():

@@ -43,7 +43,7 @@ def make_embedded_ca(directory: Path, key_type: KeyType, *, organization: str) -
 
     Raises ConfigurationError when one of the files is there already.
     """
-    _make_private_directory(directory)
+    make_private_directory(directory)
     root_key, issuing_key = _new_key(key_type), _new_key(key_type)
     root_name, issuing_name = _ca_name("Root CA", organization), _ca_name("Issuing CA", organization)
     root = _ca_certificate(root_name, root_key, None, days=_ROOT_DAYS, path_length=None)
@@ -69,7 +69,7 @@ def make_server_certificate(ca_directory: Path, certificate_file: Path, key_file
         .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
         .sign(issuer.key, _hash_of(issuer.key))
     )
-    _make_private_directory(key_file.parent)
+    make_private_directory(key_file.parent)
     write_new(key_file, _key_pem(key), 0o600)
     write_new(certificate_file, _pem(certificate) + _pem(issuer.certificate), 0o644)
 
@@ -89,7 +89,11 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
         file.write(content)
 
 
-def _make_private_directory(directory: Path) -> None:
+def make_private_directory(directory: Path) -> None:
+    """Make a directory that only its owner can look into, with what is above it.
+
+    Raises ConfigurationError.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -31,16 +31,19 @@ openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {dir
   -subj /CN={device} -addext subjectAltName=DNS:{device} -outform DER \\
   | openssl base64 -out {directory}/{device}.csr
 curl -sS --fail-with-body --cacert {directory}/cacerts.pem -u '{device}:{token}' \\
-  -H 'Content-Type: application/pkcs10' --data-binary @{directory}/{device}.csr \\
+  -H 'Content-Type: application/pkcs10' --data-binary @{directory}/{device}.csr -o {directory}/answer \\
   https://localhost:{port}/.well-known/est/simpleenroll \\
-  | openssl base64 -d | openssl pkcs7 -inform DER -print_certs -out {directory}/{device}.pem
+  && openssl base64 -d -in {directory}/answer | openssl pkcs7 -inform DER -print_certs -out {directory}/{device}.pem \\
+  || cat {directory}/answer
 
 # 3. Renew, with the certificate from step 2
 curl -sS --fail-with-body --cacert {directory}/cacerts.pem \\
   --cert {directory}/{device}.pem --key {directory}/{device}.key \\
-  -H 'Content-Type: application/pkcs10' --data-binary @{directory}/{device}.csr \\
+  -H 'Content-Type: application/pkcs10' --data-binary @{directory}/{device}.csr -o {directory}/answer \\
   https://localhost:{port}/.well-known/est/simplereenroll \\
-  | openssl base64 -d | openssl pkcs7 -inform DER -print_certs -out {directory}/{device}-renewed.pem
+  && openssl base64 -d -in {directory}/answer \\
+  | openssl pkcs7 -inform DER -print_certs -out {directory}/{device}-renewed.pem \\
+  || cat {directory}/answer
 openssl verify -CAfile {directory}/cacerts.pem {directory}/{device}-renewed.pem
 """
 

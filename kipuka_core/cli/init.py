@@ -6,7 +6,12 @@ from pathlib import Path
 
 import click
 
-from kipuka_core.cli.bootstrap import make_embedded_ca, make_server_certificate, write_new
+from kipuka_core.cli.bootstrap import (
+    make_embedded_ca,
+    make_private_directory,
+    make_server_certificate,
+    write_new,
+)
 from kipuka_core.config import default_toml
 from kipuka_core.model.key_type import KeyType, parse_key_type
 
@@ -58,6 +63,7 @@ def prepare(  # the choices of a first deployment
 ) -> None:
     """Make all of it; the configuration comes last, so that where it is, the rest is."""
     ca_directory = directory / "state" / "ca"
+    make_private_directory(directory / "state")
     make_embedded_ca(ca_directory, key_type, organization=organization)
     make_server_certificate(ca_directory, directory / "tls" / "server.pem", directory / "tls" / "server.key", hosts)
     toml = default_toml(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from kipuka_core.errors import PluginFailed, RequestRefused, WrongSecret
+from kipuka_core.errors import PluginFailed, RequestRefused, StoreUnavailable, WrongSecret
 
 ResultT = TypeVar("ResultT")
 
@@ -28,12 +28,12 @@ class Guard:
         """Await ``method(*arguments)`` and return its answer.
 
         Raises PluginFailed, naming ``plugin``, for an exception, a late answer or one of the wrong type. A refusal that
-        the plugin raises on purpose (RequestRefused, WrongSecret) passes.
+        the plugin raises on purpose (RequestRefused, WrongSecret) passes, and so does the store's own StoreUnavailable.
         """
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 answer = await method(*arguments)
-        except (RequestRefused, WrongSecret):
+        except (RequestRefused, WrongSecret, StoreUnavailable):
             raise
         except TimeoutError as error:
             raise PluginFailed(plugin, f"no answer within {self.timeout_seconds:g} s") from error

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-_SECONDS = 60
-
 
 def run(
     *command: str | Path,
@@ -18,6 +16,7 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = True,
+    seconds: float = 60,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program; unless ``check`` is off, one that ends with another code than 0 fails the test."""
     program = str(command[0])
@@ -30,7 +29,7 @@ def run(
         env=env,
         capture_output=True,
         check=False,
-        timeout=_SECONDS,
+        timeout=seconds,
     )
     if check and done.returncode != 0:
         pytest.fail(f"{command} ended with {done.returncode}:\n{done.stdout.decode()}{done.stderr.decode()}")

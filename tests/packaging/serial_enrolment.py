@@ -31,17 +31,13 @@ def _idevid(manufacturer: Authority, serial: str) -> Leaf:
 
 def _enrol(server: RunningServer, leaf: Leaf, common_name: str, **subject: str) -> tuple[Answer, Leaf | None]:
     key = make_key()
-    client = EstClient(
-        server.est_port, server.deployment.root_pem, leaf=leaf, directory=server.deployment.directory
-    )
+    client = EstClient(server.est_port, server.deployment.root_pem, leaf=leaf, directory=server.deployment.directory)
     answer = client.enrol(make_csr(key, subject=name(common_name, **subject)))
     return answer, Leaf(answer.certificate(), key) if answer.status == 200 else None
 
 
 def _renew(server: RunningServer, leaf: Leaf) -> Answer:
-    client = EstClient(
-        server.est_port, server.deployment.root_pem, leaf=leaf, directory=server.deployment.directory
-    )
+    client = EstClient(server.est_port, server.deployment.root_pem, leaf=leaf, directory=server.deployment.directory)
     return client.reenrol(make_csr(leaf.key, subject=leaf.certificate.subject))
 
 

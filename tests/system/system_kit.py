@@ -136,7 +136,9 @@ class System:
         return Authority(self.issuing_ca, key, (self.root_ca,))  # type: ignore[arg-type]  # a key that can sign
 
 
-def deploy(directory: Path, toml: str = "", *, server: str = "", vendor_trusted: bool = True, workers: int = 1) -> Deployment:
+def deploy(
+    directory: Path, toml: str = "", *, server: str = "", vendor_trusted: bool = True, workers: int = 1
+) -> Deployment:
     """A deployment whose anchors are its own root and the vendor's CA."""
     deployment = make_deployment(directory)
     (directory / "vendor.pem").write_bytes(VENDOR.pem)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from kipuka_core.testing.server import wait_until
 from tests.system.system_kit import PKCS10, System, deploy, serving
 
 
-def admin(system: System, *, root: Path | None = None, leaf: Leaf | None = None, tls: ssl.TLSVersion | None = None) -> EstClient:
+def admin(
+    system: System, *, root: Path | None = None, leaf: Leaf | None = None, tls: ssl.TLSVersion | None = None
+) -> EstClient:
     root_pem = root or system.deployment.root_pem
     directory = system.deployment.directory if leaf else None
     return EstClient(system.server.admin_port, root_pem, leaf=leaf, directory=directory, tls=tls, base_path="/admin")
@@ -34,7 +38,9 @@ def test_live_and_ready_need_no_credential(system: System, tls: ssl.TLSVersion) 
     assert json_of(admin(system, tls=tls).request("GET", "health/ready"), 200) == {"status": "ready", "failing": []}
 
 
-@pytest.mark.parametrize("path", ["/admin/health", "/admin/cas", "/admin/otp", "/admin/nowhere", "/", "/x", "/admin/health/live/"])
+@pytest.mark.parametrize(
+    "path", ["/admin/health", "/admin/cas", "/admin/otp", "/admin/nowhere", "/", "/x", "/admin/health/live/"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guess"}, {"Authorization": basic("admin", "admin")}])
 def test_every_other_path_is_401_in_json(system: System, path: str, method: str, headers: dict[str, str]) -> None:
@@ -82,6 +88,25 @@ def test_ready_is_503_when_the_database_is_gone_or_broken_and_live_is_not(
         not_ready = json_of(admin(failing).request("GET", "health/ready"), 503)
         assert not_ready == {"status": "not_ready", "failing": ["database"]}
         assert json_of(admin(failing).request("GET", "health/live"), 200) == {"status": "alive"}
+
+
+def test_a_database_that_fails_is_503_with_retry_after_and_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with serving(deploy(tmp_path_factory.mktemp("away") / "deployment")) as away:
+        token = away.otp("patient")
+        csr = make_csr(common_name="patient")
+        alter(away, "ALTER TABLE otps RENAME TO otps_away")
+        answer = away.client().enrol(csr, user="patient", password=token)
+        assert away.refused(answer, 503, "database is away")["code"] == "store_unavailable"
+        assert int(answer.headers["retry-after"]) > 0
+        alter(away, "ALTER TABLE otps_away RENAME TO otps")
+        assert away.client().enrol(csr, user="patient", password=token).certificate()
+
+
+def alter(system: System, statement: str) -> None:
+    with closing(sqlite3.connect(system.deployment.database, timeout=30)) as database, database:
+        database.execute(statement)
 
 
 OWN_TLS = """

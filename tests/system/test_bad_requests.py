@@ -18,7 +18,15 @@ from kipuka_core.testing.client import Answer, basic
 from kipuka_core.testing.pki import key_pem, make_csr, make_key
 from kipuka_core.testing.server import wait_until
 from tests.system.system_kit import PKCS10, RawConnection, System, credentials, deploy, head, serving
-from tests.wire.forge import EXTENSION_REQUEST, EXTENSIONS, MICROSOFT_EXTENSION_REQUEST, SAN, extension, forge, san_value
+from tests.wire.forge import (
+    EXTENSION_REQUEST,
+    EXTENSIONS,
+    MICROSOFT_EXTENSION_REQUEST,
+    SAN,
+    extension,
+    forge,
+    san_value,
+)
 
 _numbers = count()
 PRIMORIAL = 0x924CBA6AE99DFA084537FACC54948DF0C23DA044D8CABE0EDD75BC6
@@ -105,7 +113,9 @@ BODIES = {
     "private key": BadBody(lambda _: key_pem(make_key()), "private key; keep it secret"),
     "pem of another kind": BadBody(lambda entity: pem(entity).replace(b" REQUEST", b""), "not a CERTIFICATE REQUEST"),
     "bad signature": BadBody(with_bad_signature, "not signed by the private key", "proof_of_possession_failed"),
-    "rsa 1024": BadBody(lambda entity: csr_of(rsa.generate_private_key(65537, 1024), entity), "RSA with 1024", "csr_refused"),
+    "rsa 1024": BadBody(
+        lambda entity: csr_of(rsa.generate_private_key(65537, 1024), entity), "RSA with 1024", "csr_refused"
+    ),
     "unknown curve": BadBody(
         lambda entity: csr_of(ec.generate_private_key(ec.SECP256K1()), entity), "secp256k1", "csr_refused"
     ),
@@ -115,9 +125,7 @@ BODIES = {
     "unknown key type": BadBody(
         lambda _: base64.encodebytes(forge(spki_der=bytes.fromhex("300d300706032b06010500030200ff"))), "", "csr_refused"
     ),
-    "sha-1": BadBody(
-        lambda entity: base64.encodebytes(sha1_signed(entity)), "sha1", "csr_refused"
-    ),
+    "sha-1": BadBody(lambda entity: base64.encodebytes(sha1_signed(entity)), "sha1", "csr_refused"),
     "duplicate extension": BadBody(forged_twice, "asks twice for the extension 2.5.29.17", "csr_refused"),
     "two extension requests": BadBody(
         lambda _: base64.encodebytes(
@@ -190,7 +198,14 @@ def test_a_body_that_says_it_is_endless_is_413_before_it_is_read(system: System)
 
 @pytest.mark.parametrize(
     "media_type",
-    ["application/json", "text/plain", "application/x-www-form-urlencoded", "application/pkcs7-mime", "pkcs10", "a/b; c"],
+    [
+        "application/json",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/pkcs7-mime",
+        "pkcs10",
+        "a/b; c",
+    ],
 )
 def test_a_wrong_media_type_is_415_before_anybody_is_asked_who_they_are(system: System, media_type: str) -> None:
     body, token = base64.encodebytes(make_csr(common_name="typed")), system.otp("typed")

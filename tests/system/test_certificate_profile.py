@@ -41,7 +41,9 @@ def key_usage(*set_bits: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{bit: bit in set_bits for bit in bits})
 
 
-@pytest.mark.parametrize(("key_type", "with_encipherment"), [("ecdsa256", False), ("ecdsa384", False), ("rsa2048", True)])
+@pytest.mark.parametrize(
+    ("key_type", "with_encipherment"), [("ecdsa256", False), ("ecdsa384", False), ("rsa2048", True)]
+)
 def test_a_certificate_has_the_profile_of_rfc_5280(system: System, key_type: str, with_encipherment: bool) -> None:
     certificate, now = issue(system, key_type), datetime.now(UTC)
     (name,) = san_texts(certificate)

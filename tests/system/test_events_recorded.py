@@ -13,9 +13,7 @@ from kipuka_core.testing.pki import make_csr, make_root
 from tests.system.system_kit import System, deploy, serving
 
 
-@pytest.mark.parametrize(
-    ("tls", "version"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")]
-)
+@pytest.mark.parametrize(("tls", "version"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")])
 @pytest.mark.parametrize("label", ["", "factory"])
 def test_an_issued_certificate_is_one_fact_with_who_where_and_what(
     system: System, label: str, tls: ssl.TLSVersion, version: str
@@ -46,9 +44,7 @@ def test_an_issued_certificate_is_one_fact_with_who_where_and_what(
     assert line["event"] == "certificate_issued"
 
 
-@pytest.mark.parametrize(
-    ("tls", "version"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")]
-)
+@pytest.mark.parametrize(("tls", "version"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")])
 @pytest.mark.parametrize("operation", ["simpleenroll", "simplereenroll"])
 def test_a_refusal_is_one_fact_with_the_reason_that_the_client_was_told(
     system: System, operation: str, tls: ssl.TLSVersion, version: str

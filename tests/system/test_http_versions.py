@@ -84,9 +84,7 @@ def curl(system: System, directory: Path, *arguments: str) -> list[str]:
 
 @pytest.mark.parametrize("tls", [("--tlsv1.2", "--tls-max", "1.2"), ("--tlsv1.3",)])
 @pytest.mark.parametrize(("http", "version"), [("--http1.1", "1.1"), ("--http2", "2"), ("--http1.0", "1.1")])
-def test_curl_enrols_and_renews(
-    system: System, tmp_path: Path, http: str, version: str, tls: tuple[str, ...]
-) -> None:
+def test_curl_enrols_and_renews(system: System, tmp_path: Path, http: str, version: str, tls: tuple[str, ...]) -> None:
     entity = f"curl-{next(_numbers)}"
     (tmp_path / "csr").write_bytes(base64.encodebytes(make_csr(common_name=entity)))
     common = (http, *tls, "-w", "%{http_version} %{http_code}\\n", "-H", "Content-Type: application/pkcs10")
@@ -136,9 +134,7 @@ def test_expect_100_continue_is_answered_before_the_body_is_sent(system: System,
     body = base64.encodebytes(make_csr(common_name=entity))
     lines = [f"{name}: {value}" for name, value in credentials(entity, system.otp(entity)).items()]
     with RawConnection(system, tls=tls) as connection:
-        connection.send(
-            head("POST", "simpleenroll", *lines, f"Content-Length: {len(body)}", "Expect: 100-continue")
-        )
+        connection.send(head("POST", "simpleenroll", *lines, f"Content-Length: {len(body)}", "Expect: 100-continue"))
         assert connection.interim() == 100
         connection.send(body)
         assert connection.answer().certificate()

@@ -38,7 +38,9 @@ def test_the_same_csr_with_the_same_password_gets_the_same_certificate_again(sys
         assert system.client().enrol(repeated, user="lost-answer", password=token).certificate() == first
     assert system.uses(token) == (1, 0)
     assert system.issued_to("lost-answer") == 1
-    replays = [fact for fact in system.audit() if fact["event"] == "enrolment_replayed" and fact["actor"] == "lost-answer"]
+    replays = [
+        fact for fact in system.audit() if fact["event"] == "enrolment_replayed" and fact["actor"] == "lost-answer"
+    ]
     assert [fact["serial"] for fact in replays] == [f"{first.serial_number:x}"] * 2
     assert len({fact["request_id"] for fact in replays}) == 2
 

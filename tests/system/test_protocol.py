@@ -129,9 +129,7 @@ def test_a_wrong_method_is_405_with_what_is_allowed(system: System, operation: s
 def test_a_path_that_leads_nowhere_is_404_and_never_the_default_door(system: System, path: str, reason: str) -> None:
     token = system.otp("lost-device")
     csr = base64.encodebytes(make_csr(common_name="lost-device"))
-    answer = system.client().request(
-        "POST", f"/.well-known/est/{path}", csr, credentials("lost-device", token)
-    )
+    answer = system.client().request("POST", f"/.well-known/est/{path}", csr, credentials("lost-device", token))
     system.refused(answer, 404, reason)
     assert system.uses(token) == (0, 0)
 
@@ -204,8 +202,6 @@ def test_nobody_known_is_401_with_a_basic_challenge_and_a_way_out(system: System
 
 def test_another_authentication_scheme_is_answered_with_the_challenge(system: System) -> None:
     body = base64.encodebytes(make_csr())
-    answer = system.client().request(
-        "POST", "simpleenroll", body, {**PKCS10, "Authorization": "Bearer abcdefghijkl"}
-    )
+    answer = system.client().request("POST", "simpleenroll", body, {**PKCS10, "Authorization": "Bearer abcdefghijkl"})
     system.refused(answer, 401, "authentication is required")
     assert answer.headers["www-authenticate"].startswith('Basic realm="')

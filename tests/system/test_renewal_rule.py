@@ -65,7 +65,8 @@ def test_the_order_of_the_subject_counts(system: System) -> None:
 
 
 @pytest.mark.parametrize(
-    "san", [["dns:san"], ["dns:san", "ip:192.0.2.9", "dns:more"], ["dns:san", "ip:192.0.2.10"], ["dns:san", "uri:urn:x"]]
+    "san",
+    [["dns:san"], ["dns:san", "ip:192.0.2.9", "dns:more"], ["dns:san", "ip:192.0.2.10"], ["dns:san", "uri:urn:x"]],
 )
 def test_one_name_more_or_less_or_other_in_the_san_is_refused(system: System, san: list[str]) -> None:
     leaf = system.enrolled("san", label="a", san=["dns:san", "ip:192.0.2.9"])

@@ -29,6 +29,20 @@ class Engines:
     reader: Engine
     sqlite_file: Path | None
     """The database file; None on PostgreSQL."""
+    file_id: tuple[int, int] | None = None
+    """Device and inode of that file when it was opened."""
+
+    def check_file(self) -> None:
+        """Raise OSError or SQLAlchemyError when the file was removed, replaced or damaged.
+
+        SQLite's open connections do not notice: they go on in a file that nobody will find again.
+        """
+        if self.sqlite_file is None:
+            return
+        if _file_id(self.sqlite_file) != self.file_id:
+            raise OSError(f"{self.sqlite_file} is not the file that was opened; restart kipuka")
+        with self.reader.connect() as connection:  # a new one, which reads the header
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master").first()
 
     def dispose(self) -> None:
         """Close what is open."""
@@ -81,7 +95,7 @@ def _sqlite_engines(url: URL, busy_timeout_seconds: float) -> Engines:
     event.listen(writer, "connect", _configure_writer)
     event.listen(writer, "begin", _begin_immediate)
     event.listen(reader, "connect", _configure_reader)
-    return Engines(writer, reader, path)
+    return Engines(writer, reader, path, _file_id(path))
 
 
 def _postgresql_engines(url: URL) -> Engines:
@@ -109,6 +123,11 @@ def _make_private_file(path: Path) -> None:
             raise ConfigurationError(_KEY, f"{path}: cannot be opened for writing ({reason})") from None
     except OSError as error:
         raise ConfigurationError(_KEY, f"{path}: cannot be opened for writing ({error.strerror})") from None
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _configure_writer(connection: Any, _record: Any) -> None:

@@ -10,11 +10,13 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from kipuka_core.domain.ports import LockoutLimits
 from kipuka_core.edges.store import certificates, events, lockouts, one_time_passwords, owner, requests, schema
-from kipuka_core.edges.store.engine import Engines, configuration_errors, create_engines
+from kipuka_core.edges.store.engine import Engines, configuration_errors, create_engines, describe
 from kipuka_core.edges.store.writer import Batch, JobThread
+from kipuka_core.errors import StoreUnavailable
 from kipuka_core.model.event import Event
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
 
@@ -28,9 +30,12 @@ class SqlStore:
     a finished write has recorded, every later read sees, in every process.
     """
 
-    def __init__(self, writer: JobThread, reader: JobThread, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, writer: JobThread, reader: JobThread, *, clock: Callable[[], datetime], check_file: Callable[[], None]
+    ) -> None:
         self._write = writer.run
         self._read = reader.run
+        self._check_file = check_file
         self._clock = clock
         self._owner = owner.this_process()
         self._lockouts = lockouts.LockoutSnapshot(self._read_lockouts)
@@ -182,8 +187,12 @@ class SqlStore:
         return await self._read(partial(events.newest_events, limit=limit))
 
     async def ping(self) -> None:
-        """See the protocol. Asks both threads."""
+        """See the protocol. Asks both threads, and whether a SQLite file is still the one that they write to."""
         await asyncio.gather(self._read(_ping), self._write(_ping))
+        try:
+            await asyncio.to_thread(self._check_file)
+        except (OSError, SQLAlchemyError) as error:
+            raise StoreUnavailable(describe(error) if isinstance(error, SQLAlchemyError) else str(error)) from error
 
     async def reconcile(self) -> None:
         """Drop the reservations whose lease ran out or whose process died (invariant 5)."""
@@ -227,7 +236,7 @@ async def open_store(
             stack.push_async_callback(thread.aclose)
             threads.append(thread)
         reader, writer = threads
-        store = SqlStore(writer, reader, clock=clock)
+        store = SqlStore(writer, reader, clock=clock, check_file=engines.check_file)
         await store.reconcile()
         yield store
 
