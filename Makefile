@@ -1,16 +1,24 @@
-# Every habit is one word. PYTHON can be set to another interpreter (3.11 or newer).
+# Every habit is one word. Needs a Python of 3.11 or newer; PYTHON can name another one than python3.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Everything with a pyproject.toml is a distribution of its own.
+DISTRIBUTIONS := $(patsubst %/,%,$(dir $(wildcard pyproject.toml plugins/*/pyproject.toml examples/*/pyproject.toml)))
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help run test test-all lint type imports docs bench format dist clean system-packages
 
 help:  ## show these words
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts '	'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "kipuka needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing);" \
+	       "name another one: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
@@ -45,14 +53,14 @@ docs: $(VENV)/.installed-dev  ## regenerate the generated pages
 	$(BIN)/python -m kipuka_core.cli.reference
 
 bench: $(VENV)/.installed-dev  ## server CPU per request beside the bare cryptography
-	$(BIN)/python -m tests.bench.run
+	$(BIN)/python tests/bench/run.py
 
 format: $(VENV)/.installed-dev  ## let ruff write the layout
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 dist: $(VENV)/.installed-dev  ## wheels and sdists of every distribution, under dist/
-	$(BIN)/python -m build --outdir dist .
+	@set -e; for each in $(DISTRIBUTIONS); do $(BIN)/python -m build --outdir dist "$$each"; done
 
 clean:  ## forget what was built; the development server's state stays
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -121,7 +121,7 @@ ONE_LINE = {
 
 
 @pytest.mark.parametrize("toml", ONE_LINE)
-def test_one_mistake_is_one_line(problems_of: ProblemsOf, toml: str):
+def test_one_mistake_is_one_line(problems_of: ProblemsOf, toml: str) -> None:
     (line,) = problems_of(toml)
     assert line.startswith(ONE_LINE[toml])
     assert "hunter2" not in line
@@ -144,7 +144,7 @@ def test_one_mistake_is_one_line(problems_of: ProblemsOf, toml: str):
 )
 def test_an_enrollment_key_whose_policy_is_not_in_the_order_is_an_error(
     config_of: ConfigOf, problems_of: ProblemsOf, key: str, value: str, policy: str
-):
+) -> None:
     others = [name for name in ("keys", "names", "extensions", "validity") if name != policy]
     order = f"[policy]\norder = {others}\n"
     problem = f'{key}: has no effect, because the policy "{policy}" is not in policy.order; add it'
@@ -154,7 +154,7 @@ def test_an_enrollment_key_whose_policy_is_not_in_the_order_is_an_error(
     config_of(f'{order[:-2]}, "mine"]\n[policy.mine]\nuse = "{policy}"\n[enrollment]\n{key} = {value}')
 
 
-def test_every_mistake_is_shown_at_once(problems_of: ProblemsOf):
+def test_every_mistake_is_shown_at_once(problems_of: ProblemsOf) -> None:
     assert problems_of("[server]\nworkers = 0\nlisen = 1\n[enrollment]\nrequire_san = 1") == [
         "server.workers: must be at least 1",
         'server.lisen: unknown key; did you mean "listen"?',
@@ -162,7 +162,7 @@ def test_every_mistake_is_shown_at_once(problems_of: ProblemsOf):
     ]
 
 
-def test_a_certificate_and_key_are_required_for_the_files_material():
+def test_a_certificate_and_key_are_required_for_the_files_material() -> None:
     with pytest.raises(ConfigurationErrors, match=r"tls\.cert: required\ntls\.key: required"):
         parse({"tls": {"client_auth": {"mode": "none"}}}, FILE)
     parse({"tls": {"material": "vault", "client_auth": {"mode": "none"}}}, FILE)
@@ -175,7 +175,7 @@ class _PluginSettings(Settings):
     count: int | list[int] = Field(default=1)
 
 
-def test_a_plugins_table_is_checked_with_its_path_and_its_paths_become_absolute():
+def test_a_plugins_table_is_checked_with_its_path_and_its_paths_become_absolute() -> None:
     table = {"more": ["/x", "y"]}
     settings = validate_table(_PluginSettings, table, "auth.basic", base_dir=Path("/conf"))
     assert settings.users_file == Path("/conf/users")
@@ -191,7 +191,7 @@ def test_a_plugins_table_is_checked_with_its_path_and_its_paths_become_absolute(
         ({"users_file": 1234}, "hsm.users_file: must be a path in quotes"),
     ],
 )
-def test_a_mistake_in_a_plugins_table_never_shows_the_value(table: dict[str, object], line: str):
+def test_a_mistake_in_a_plugins_table_never_shows_the_value(table: dict[str, object], line: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         validate_table(_PluginSettings, table, "hsm", base_dir=Path("/conf"), other_keys=("use",))
     assert str(caught.value) == line
@@ -199,13 +199,13 @@ def test_a_mistake_in_a_plugins_table_never_shows_the_value(table: dict[str, obj
     assert caught.value.__context__ is None
 
 
-def test_the_path_of_a_mistake_has_only_keys_of_the_file():
+def test_the_path_of_a_mistake_has_only_keys_of_the_file() -> None:
     with pytest.raises(ConfigurationError) as caught:
         validate_table(_PluginSettings, {"count": "x"}, "auth.basic", base_dir=Path("/conf"))
     assert {line.partition(":")[0] for line in str(caught.value).splitlines()} == {"auth.basic.count"}
 
 
-def test_a_configuration_shows_no_secret_of_a_plugin_or_database(config_of: ConfigOf):
+def test_a_configuration_shows_no_secret_of_a_plugin_or_database(config_of: ConfigOf) -> None:
     config = config_of(
         '[auth.otp]\npin = "hunter2"\n[key_store.x]\npin = "hunter2"\n[hsm]\npin = "hunter2"\n'
         '[plugin.x]\nk = "hunter2"\n'

@@ -131,7 +131,7 @@ def _toml(path: str, value: str) -> str:
 
 
 @pytest.mark.parametrize("path", KEYS)
-def test_a_key_has_the_documented_default_and_is_read(config_of: ConfigOf, path: str):
+def test_a_key_has_the_documented_default_and_is_read(config_of: ConfigOf, path: str) -> None:
     default, written, read = KEYS[path]
     if path.startswith("admin.client_auth"):
         silent = config_of('[admin.client_auth]\nmode = "none"' if path.endswith("anchors") else ADMIN_ANCHORS)
@@ -145,7 +145,7 @@ ADMIN_ANCHORS = '[admin.client_auth]\ntrust_anchors = "a"'
 
 
 @pytest.mark.parametrize("path", ITEM_KEYS)
-def test_a_key_of_a_listed_table_has_the_documented_default_and_is_read(config_of: ConfigOf, path: str):
+def test_a_key_of_a_listed_table_has_the_documented_default_and_is_read(config_of: ConfigOf, path: str) -> None:
     default, written, read = ITEM_KEYS[path]
     table, _, key = path.rpartition(".")
     head = f"[[{table}]]\n{REQUIRED_IN_ITEMS[table]}\n"
@@ -156,7 +156,7 @@ def test_a_key_of_a_listed_table_has_the_documented_default_and_is_read(config_o
 @pytest.mark.parametrize("path", UNAVAILABLE)
 def test_a_key_without_its_feature_is_refused_and_its_default_accepted(
     config_of: ConfigOf, problems_of: ProblemsOf, path: str
-):
+) -> None:
     refused, default, problem = UNAVAILABLE[path]
     assert problems_of(_toml(path, refused)) == [f"{path}: {problem}"]
     if default is not None:
@@ -166,13 +166,13 @@ def test_a_key_without_its_feature_is_refused_and_its_default_accepted(
 @pytest.mark.parametrize("key", UNAVAILABLE_AT_LABELS)
 def test_a_label_key_without_its_feature_is_refused_and_its_default_accepted(
     config_of: ConfigOf, problems_of: ProblemsOf, key: str
-):
+) -> None:
     label = '[[est.label]]\nname = "factory"\n'
     assert problems_of(f"{label}{key} = true") == [f"est.label[0].{key}: not available yet"]
     config_of(f"{label}{key} = false")
 
 
-def test_no_key_is_without_a_test():
+def test_no_key_is_without_a_test() -> None:
     tested = {*KEYS, *ITEM_KEYS, *UNAVAILABLE, *(f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS)}
     elsewhere = {"est.label.name", "ca.id", "auth.NAME.use", "policy.NAME.use"}
     elsewhere |= {f"admin.token.{key}" for key in ("name", "role", "env", "file")}  # refused as a whole
@@ -180,13 +180,13 @@ def test_no_key_is_without_a_test():
     assert known - elsewhere - tested == set()
 
 
-def test_every_key_is_described():
+def test_every_key_is_described() -> None:
     for table in tables({}):
         for key, field in table.keys.items():
             assert field.description, f"{table.path}.{key}"
 
 
-def test_what_the_models_call_unavailable_is_what_is_refused():
+def test_what_the_models_call_unavailable_is_what_is_refused() -> None:
     marked = {
         f"{table.path}.{key}" for table in tables({}) for key, field in table.keys.items() if not is_available(field)
     }

@@ -34,7 +34,7 @@ def write(path: Path, text: str = MINIMAL) -> Path:
 
 def test_the_named_file_wins_over_the_variable_and_that_over_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     named, variable, local = (write(tmp_path / name / "kipuka.toml") for name in ("named", "variable", "local"))
     monkeypatch.chdir(local.parent)
     assert load(named, {"KIPUKA_CONFIG": str(variable)}).path == named
@@ -44,7 +44,7 @@ def test_the_named_file_wins_over_the_variable_and_that_over_the_working_directo
 
 def test_the_system_file_comes_last_and_nothing_at_all_names_what_was_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.chdir(tmp_path)
     system = tmp_path / "etc" / "kipuka.toml"
     # the package has a function of the same name as the module
@@ -58,13 +58,13 @@ def test_the_system_file_comes_last_and_nothing_at_all_names_what_was_tried(
     assert load(None, {}).path == system
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path / "none.toml", {})
     assert str(caught.value) == f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
 
 
-def test_a_mistake_in_the_syntax_names_file_and_line(tmp_path: Path):
+def test_a_mistake_in_the_syntax_names_file_and_line(tmp_path: Path) -> None:
     path = write(tmp_path / "kipuka.toml", "[server]\nlisten = \n")
     with pytest.raises(ConfigurationError) as caught:
         load(path, {})
@@ -72,13 +72,13 @@ def test_a_mistake_in_the_syntax_names_file_and_line(tmp_path: Path):
     assert caught.value.problem.startswith("line 2, column 10: ")
 
 
-def test_a_statement_cut_short_at_the_end_of_the_file_says_so(tmp_path: Path):
+def test_a_statement_cut_short_at_the_end_of_the_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="end of document: "):
         load(write(tmp_path / "kipuka.toml", "a = ["), {})
 
 
 @pytest.mark.parametrize("content", [b'a = "\xff"', b"a = " + b"[" * 100_000, b"a = " + b"9" * 5000])
-def test_what_is_not_a_text_file_is_an_error_and_no_traceback(tmp_path: Path, content: bytes):
+def test_what_is_not_a_text_file_is_an_error_and_no_traceback(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "kipuka.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError) as caught:
@@ -86,7 +86,7 @@ def test_what_is_not_a_text_file_is_an_error_and_no_traceback(tmp_path: Path, co
     assert caught.value.where == str(path)
 
 
-def test_relative_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "conf" / "kipuka.toml", MINIMAL + '[db]\nurl = "sqlite:///data/k.db"')
     monkeypatch.chdir(tmp_path)
     config = load(Path("conf/kipuka.toml"), {})
@@ -97,7 +97,7 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: py
     assert config.database_url == f"sqlite:///{base}/data/k.db"
 
 
-def test_the_state_directory_of_the_environment_wins(tmp_path: Path):
+def test_the_state_directory_of_the_environment_wins(tmp_path: Path) -> None:
     path = write(tmp_path / "kipuka.toml", MINIMAL.replace("[tls]", 'state_dir = "state"\n[tls]'))
     assert load(path, {}).server.state_dir == tmp_path / "state"
     config = load(path, {"KIPUKA_STATE_DIR": "/elsewhere"})
@@ -106,7 +106,7 @@ def test_the_state_directory_of_the_environment_wins(tmp_path: Path):
     assert config.cas[0].settings["cert"] == "/elsewhere/ca/issuing.pem"
 
 
-def test_three_tables_are_a_whole_configuration_with_the_embedded_ca(tmp_path: Path):
+def test_three_tables_are_a_whole_configuration_with_the_embedded_ca(tmp_path: Path) -> None:
     config = load(write(tmp_path / "kipuka.toml"), {})
     assert config.has_embedded_ca
     assert config.cas == (embedded_ca(Path("/var/lib/kipuka")),)
@@ -121,7 +121,7 @@ def test_three_tables_are_a_whole_configuration_with_the_embedded_ca(tmp_path: P
     assert [table.name for table in config.key_stores] == ["file"]
 
 
-def test_named_cas_replace_the_embedded_one_and_hand_the_rest_of_their_table_on(config_of: ConfigOf):
+def test_named_cas_replace_the_embedded_one_and_hand_the_rest_of_their_table_on(config_of: ConfigOf) -> None:
     config = config_of('[[ca]]\nid = "a"\nkey = "pkcs11:x"\n[[ca]]\nid = "b"\nbackend = "acme"\nis_default = true')
     assert not config.has_embedded_ca
     assert config.default_ca.id == "b"
@@ -131,7 +131,7 @@ def test_named_cas_replace_the_embedded_one_and_hand_the_rest_of_their_table_on(
     assert config_of('[[ca]]\nid = "a"\n[[ca]]\nid = "b"').default_ca.id == "a"
 
 
-def test_providers_are_found_by_the_word_use_or_by_their_own_name(config_of: ConfigOf):
+def test_providers_are_found_by_the_word_use_or_by_their_own_name(config_of: ConfigOf) -> None:
     config = config_of(
         '[auth]\norder = ["otp", ["mtls", "staff"]]\n[auth.staff]\nuse = "basic"\nusers_file = "u"\n'
         '[[est.label]]\nname = "x"\nauth = ["saml"]\n[policy]\norder = ["mine"]\n[policy.mine]\nuse = "keys"\nk = 1'
@@ -147,18 +147,18 @@ def test_providers_are_found_by_the_word_use_or_by_their_own_name(config_of: Con
     assert (policy.name, policy.use, policy.settings) == ("mine", "keys", {"k": 1})
 
 
-def test_hsm_is_the_short_name_of_the_pkcs11_key_store(config_of: ConfigOf):
+def test_hsm_is_the_short_name_of_the_pkcs11_key_store(config_of: ConfigOf) -> None:
     for toml, path in (("[hsm]\nmodule = 'm'", "hsm"), ("[key_store.pkcs11]\nmodule = 'm'", "key_store.pkcs11")):
         table = {table.name: table for table in config_of(toml).key_stores}["pkcs11"]
         assert table.settings == {"module": "m"}
         assert table.toml_path == path
 
 
-def test_tables_of_other_plugins_are_handed_on(config_of: ConfigOf):
+def test_tables_of_other_plugins_are_handed_on(config_of: ConfigOf) -> None:
     assert config_of("[plugin.notify]\nurl = 'x'").plugin == {"notify": {"url": "x"}}
 
 
-def test_an_event_sink_gets_the_rest_of_its_table(config_of: ConfigOf):
+def test_an_event_sink_gets_the_rest_of_its_table(config_of: ConfigOf) -> None:
     config = config_of('[[audit.sink]]\nuse = "syslog"\naddress = "a"\n[[audit.sink]]\nuse = "stdout"')
     assert [(table.use, table.settings, table.toml_path) for table in config.event_sinks] == [
         ("syslog", {"address": "a"}, "audit.sink[0]"),
@@ -166,7 +166,7 @@ def test_an_event_sink_gets_the_rest_of_its_table(config_of: ConfigOf):
     ]
 
 
-def test_the_admin_listener_has_the_tls_of_the_est_listener_except_for_its_own_keys(config_of: ConfigOf):
+def test_the_admin_listener_has_the_tls_of_the_est_listener_except_for_its_own_keys(config_of: ConfigOf) -> None:
     same = config_of('[tls]\nmin_version = "1.3"\nkey_password_env = "P"').admin_tls
     assert (same.cert, same.key, same.min_version) == (Path("/conf/server.pem"), Path("/conf/server.key"), "1.3")
     config = config_of('[admin.tls]\ncert = "a.pem"\nkey = "a.key"')
@@ -177,20 +177,20 @@ def test_the_admin_listener_has_the_tls_of_the_est_listener_except_for_its_own_k
     assert config.tls_material.settings == {"cert": Path("/conf/server.pem"), "key": Path("/conf/server.key")}
 
 
-def test_listeners_on_free_ports_never_collide(config_of: ConfigOf):
+def test_listeners_on_free_ports_never_collide(config_of: ConfigOf) -> None:
     config = config_of('[server]\nlisten = "127.0.0.1:0"\nadmin_listen = "127.0.0.1:0"')
     assert config.server.listen == config.server.admin_listen == Address("127.0.0.1", 0)
     assert str(Address("::1", 80)) == "[::1]:80"
 
 
-def test_the_door_without_a_label_comes_first_and_has_the_rules_of_enrollment(config_of: ConfigOf):
+def test_the_door_without_a_label_comes_first_and_has_the_rules_of_enrollment(config_of: ConfigOf) -> None:
     (door,) = labels(config_of())
     assert (door.name, door.ca_id, door.rules) == ("", "default", EnrollmentRules())
     assert door.auth_order == (("mtls",), ("otp",))
     assert (door.renew_from, door.accept_from, door.retry_after_seconds) == (RenewFrom.OWN, (), 60)
 
 
-def test_a_label_overrides_what_it_says_and_nothing_else(config_of: ConfigOf):
+def test_a_label_overrides_what_it_says_and_nothing_else(config_of: ConfigOf) -> None:
     config = config_of(
         '[est]\nretry_after = 5\ncsr_attributes = ["1.2.3"]\n[enrollment]\nrequire_san = true\nmax_validity_days = 10\n'
         '[[ca]]\nid = "a"\n[[ca]]\nid = "b"\n'
@@ -234,16 +234,16 @@ ADMIN = '[admin.client_auth]\ntrust_anchors = "a"\n'
         (ADMIN + "[policy.mine]\nx = 1", "policy.mine: has no effect, because policy.order does not name it"),
     ],
 )
-def test_the_operator_is_warned_of_what_is_allowed_and_unwise(config_of: ConfigOf, toml: str, beginning: str):
+def test_the_operator_is_warned_of_what_is_allowed_and_unwise(config_of: ConfigOf, toml: str, beginning: str) -> None:
     (warning,) = warnings(config_of(toml))
     assert warning.startswith(beginning)
 
 
-def test_a_sound_configuration_has_no_warnings(config_of: ConfigOf):
+def test_a_sound_configuration_has_no_warnings(config_of: ConfigOf) -> None:
     assert warnings(config_of(ADMIN)) == []
 
 
-def test_the_template_loads_with_the_values_it_was_given(tmp_path: Path):
+def test_the_template_loads_with_the_values_it_was_given(tmp_path: Path) -> None:
     text = default_toml(
         cert='/a "b"/server.pem',
         key="server.key",
@@ -262,14 +262,14 @@ def test_the_template_loads_with_the_values_it_was_given(tmp_path: Path):
     assert warnings(config) == []
 
 
-def test_the_shortest_template_loads_and_is_for_development(tmp_path: Path):
+def test_the_shortest_template_loads_and_is_for_development(tmp_path: Path) -> None:
     path = write(tmp_path / "kipuka.toml", default_toml(cert="c", key="k", trust_anchors=None))
     config = load(path, {})
     assert config.tls.client_auth.mode == "none"
     assert not config.has_admin_credential
 
 
-def test_every_line_of_the_template_that_is_commented_out_shows_the_default(tmp_path: Path):
+def test_every_line_of_the_template_that_is_commented_out_shows_the_default(tmp_path: Path) -> None:
     text = default_toml(cert="c", key="k", trust_anchors="t")
     shown = text.replace("\n# workers", "\nworkers").replace("\n# min_version", "\nmin_version")
     for key in ("allowed_key_types", "max_validity_days", "require_san", "subject_binding", "order"):
@@ -292,7 +292,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_deployment_of_the_tls_guide_loads_as_the_guide_says(tmp_path: Path, name: str):
+def test_a_deployment_of_the_tls_guide_loads_as_the_guide_says(tmp_path: Path, name: str) -> None:
     config = load(DEPLOYMENTS / f"{name}.toml", {"KIPUKA_STATE_DIR": str(tmp_path)})
     facts = (
         str(config.server.listen),
@@ -309,7 +309,7 @@ def test_a_deployment_of_the_tls_guide_loads_as_the_guide_says(tmp_path: Path, n
         assert all("_AES_" in suite and "_GCM_" in suite for suite in config.tls.cipher_suites)
 
 
-def test_the_deployments_are_strict_and_loose_where_the_guide_says():
+def test_the_deployments_are_strict_and_loose_where_the_guide_says() -> None:
     def rules(name: str) -> EnrollmentRules:
         return labels(load(DEPLOYMENTS / f"{name}.toml", {}))[0].rules
 
@@ -320,5 +320,5 @@ def test_the_deployments_are_strict_and_loose_where_the_guide_says():
     assert rules("fips").allowed_signature_algorithms == ("sha256", "sha384", "sha512")
 
 
-def test_every_deployment_file_is_tested():
+def test_every_deployment_file_is_tested() -> None:
     assert {path.stem for path in DEPLOYMENTS.glob("*.toml")} == set(EXPECTED)

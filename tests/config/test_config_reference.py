@@ -41,20 +41,20 @@ PLUGINS = {"auth.otp": _Otp, "ca[local]": _Local, "policy.names": _Names, "hsm":
 
 
 @pytest.mark.parametrize("name", ["configuration.md", "configuration.schema.json"])
-def test_the_reference_is_what_the_models_say(tmp_path: Path, name: str):
+def test_the_reference_is_what_the_models_say(tmp_path: Path, name: str) -> None:
     write_reference(tmp_path)
     fresh, committed = (directory / name for directory in (tmp_path, DOCS))
     assert committed.read_text() == fresh.read_text(), "run: make docs"
 
 
-def test_every_example_on_the_page_is_a_configuration():
+def test_every_example_on_the_page_is_a_configuration() -> None:
     examples = re.findall(r"```toml\n(.*?)```", render_page(), re.DOTALL)
     assert len(examples) == 2
     for example in examples:
         parse(tomllib.loads(example), FILE)
 
 
-def test_the_complete_example_has_every_key_at_its_default():
+def test_the_complete_example_has_every_key_at_its_default() -> None:
     base = tomllib.loads(example_toml())
     config = parse(base, FILE)
     for section in ("server", "enrollment", "auth", "policy", "plugins", "db", "revocation", "audit"):
@@ -65,7 +65,7 @@ def test_the_complete_example_has_every_key_at_its_default():
             assert re.search(rf"^(# )?{key} = ", text, re.MULTILINE), f"{table.path}.{key}"
 
 
-def test_every_key_is_on_the_page_with_its_default():
+def test_every_key_is_on_the_page_with_its_default() -> None:
     page = render_page()
     for table in tables({}):
         section = page.partition(f"## `{table.header}`\n")[2].partition("\n## ")[0]
@@ -99,12 +99,12 @@ def test_the_example_with_every_built_in_plugin_is_a_configuration() -> None:
     parse(tomllib.loads(example_toml(builtin_settings())), FILE)
 
 
-def test_unavailable_keys_say_so_on_the_page():
+def test_unavailable_keys_say_so_on_the_page() -> None:
     (line,) = [line for line in render_page().splitlines() if line.startswith("| `http_listen`")]
     assert line.endswith("Not available yet. |")
 
 
-def test_settings_of_plugins_are_on_the_page_where_they_belong():
+def test_settings_of_plugins_are_on_the_page_where_they_belong() -> None:
     page = render_page(PLUGINS)
     headers = re.findall(r"^## (.*)$", page, re.MULTILINE)
     assert headers.index("`[auth.otp]`") == headers.index("`[auth.NAME]`") + 1
@@ -117,7 +117,7 @@ def test_settings_of_plugins_are_on_the_page_where_they_belong():
     parse(tomllib.loads(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[-1]), FILE)
 
 
-def test_settings_of_plugins_are_in_the_schema_where_they_belong():
+def test_settings_of_plugins_are_in_the_schema_where_they_belong() -> None:
     schema = json.loads(render_schema(PLUGINS))
     definitions = schema["$defs"]
     assert definitions["Auth"]["properties"]["otp"]["properties"]["ttl"]["default"] == "24h"
@@ -131,7 +131,7 @@ def test_settings_of_plugins_are_in_the_schema_where_they_belong():
     assert schema["properties"]["hsm"]["properties"]["bits"]["default"] == 160
 
 
-def test_the_schema_refuses_unknown_keys_and_shows_defaults_as_people_write_them():
+def test_the_schema_refuses_unknown_keys_and_shows_defaults_as_people_write_them() -> None:
     schema = json.loads(render_schema())
     definitions = schema["$defs"]
     assert schema["additionalProperties"] is False

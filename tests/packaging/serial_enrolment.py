@@ -71,4 +71,4 @@ def tell(directory: Path, readme: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(tell(Path(sys.argv[1]), Path(sys.argv[2]))))
+    sys.stdout.write(json.dumps(tell(Path(sys.argv[1]), Path(sys.argv[2]))))

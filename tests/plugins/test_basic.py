@@ -109,7 +109,7 @@ class TestContract(AuthenticatorContract):
 
 
 @pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
-async def test_every_bcrypt_spelling_is_read(bench: Bench, users_file: Path, prefix: str):
+async def test_every_bcrypt_spelling_is_read(bench: Bench, users_file: Path, prefix: str) -> None:
     write_private(users_file, bcrypt_line("device", "päss", prefix).encode())
     async with bench.open() as port:
         assert await accepted(port, "device", "päss")
@@ -133,7 +133,7 @@ async def test_every_bcrypt_spelling_is_read(bench: Bench, users_file: Path, pre
 )
 async def test_another_line_is_an_error_that_names_its_number_and_not_its_content(
     bench: Bench, users_file: Path, line: str, word: str
-):
+) -> None:
     write_private(users_file, f"# users\n{DEVICE_LINE}{line}\n".encode())
     with pytest.raises(ConfigurationError, match=f"line 3: .*{word}") as caught:
         async with bench.open():
@@ -142,7 +142,9 @@ async def test_another_line_is_an_error_that_names_its_number_and_not_its_conten
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-async def test_a_file_that_cannot_be_read_stops_the_start(bench: Bench, users_file: Path, content: bytes | None):
+async def test_a_file_that_cannot_be_read_stops_the_start(
+    bench: Bench, users_file: Path, content: bytes | None
+) -> None:
     users_file.unlink()
     if content is not None:
         write_private(users_file, content)
@@ -151,14 +153,16 @@ async def test_a_file_that_cannot_be_read_stops_the_start(bench: Bench, users_fi
             pass
 
 
-async def test_a_file_without_users_starts_with_a_warning_and_knows_nobody(bench: Bench, users_file: Path):
+async def test_a_file_without_users_starts_with_a_warning_and_knows_nobody(bench: Bench, users_file: Path) -> None:
     write_private(users_file, b"# none yet\n")
     async with bench.open() as port:
         assert "no users" in bench.warnings[0]
         assert await port.authenticate(offer("device", "x")) is None
 
 
-async def test_a_file_that_everybody_can_read_is_warned_of_or_refused(bench: Bench, users_file: Path, tmp_path: Path):
+async def test_a_file_that_everybody_can_read_is_warned_of_or_refused(
+    bench: Bench, users_file: Path, tmp_path: Path
+) -> None:
     users_file.chmod(0o644)
     async with bench.open():
         assert "chmod 0640" in bench.warnings[0]
@@ -167,7 +171,7 @@ async def test_a_file_that_everybody_can_read_is_warned_of_or_refused(bench: Ben
             pass
 
 
-async def test_a_changed_file_is_read_again(bench: Bench, users_file: Path):
+async def test_a_changed_file_is_read_again(bench: Bench, users_file: Path) -> None:
     async with bench.open() as port:
         assert await accepted(port, "device", "correct horse")
         rewrite(users_file, argon2_line("device", "new one") + argon2_line("added", "x"))
@@ -178,7 +182,7 @@ async def test_a_changed_file_is_read_again(bench: Bench, users_file: Path):
         assert bench.work.count("read_users") == 1
 
 
-async def test_a_broken_file_leaves_the_users_and_warns_once(bench: Bench, users_file: Path):
+async def test_a_broken_file_leaves_the_users_and_warns_once(bench: Bench, users_file: Path) -> None:
     async with bench.open() as port:
         rewrite(users_file, "device:password\n")
         for _ in range(3):
@@ -191,7 +195,7 @@ async def test_a_broken_file_leaves_the_users_and_warns_once(bench: Bench, users
         assert await accepted(port, "device", "repaired")
 
 
-async def test_a_verified_password_is_remembered_for_five_minutes(bench: Bench):
+async def test_a_verified_password_is_remembered_for_five_minutes(bench: Bench) -> None:
     async with bench.open() as port:
         for _ in range(10):
             assert await accepted(port, "device", "correct horse")
@@ -206,7 +210,7 @@ async def test_a_verified_password_is_remembered_for_five_minutes(bench: Bench):
         assert bench.work == ["verify_password"] * 3
 
 
-async def test_reading_the_file_again_forgets_what_was_verified(bench: Bench, users_file: Path):
+async def test_reading_the_file_again_forgets_what_was_verified(bench: Bench, users_file: Path) -> None:
     async with bench.open() as port:
         assert await accepted(port, "device", "correct horse")
         rewrite(users_file, LINES)
@@ -214,7 +218,7 @@ async def test_reading_the_file_again_forgets_what_was_verified(bench: Bench, us
         assert bench.work == ["verify_password", "read_users", "verify_password"]
 
 
-async def test_strict_permissions_hold_when_the_file_is_read_again(tmp_path: Path, users_file: Path):
+async def test_strict_permissions_hold_when_the_file_is_read_again(tmp_path: Path, users_file: Path) -> None:
     bench = Bench(tmp_path, strict_permissions=True)
     async with bench.open() as port:
         rewrite(users_file, argon2_line("device", "new one"))
@@ -224,7 +228,7 @@ async def test_strict_permissions_hold_when_the_file_is_read_again(tmp_path: Pat
         assert ["0644" in text for text in bench.warnings] == [True]
 
 
-async def test_a_clock_that_is_set_back_does_not_prolong_the_memory(bench: Bench):
+async def test_a_clock_that_is_set_back_does_not_prolong_the_memory(bench: Bench) -> None:
     async with bench.open() as port:
         assert await accepted(port, "device", "correct horse")
         bench.now -= timedelta(days=1)
@@ -232,14 +236,14 @@ async def test_a_clock_that_is_set_back_does_not_prolong_the_memory(bench: Bench
         assert bench.work == ["verify_password"] * 2
 
 
-async def test_wrong_passwords_are_never_remembered(bench: Bench):
+async def test_wrong_passwords_are_never_remembered(bench: Bench) -> None:
     async with bench.open() as port:
         for _ in range(3):
             assert not await accepted(port, "device", "wrong")
         assert bench.work == ["verify_password"] * 3
 
 
-def test_the_memory_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch):
+def test_the_memory_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(basic, "_REMEMBERED_AT_MOST", 3)
     memory = basic.RecentSuccesses(lambda: NOW)
     proofs = [memory.proof("hash", bytes([number])) for number in range(5)]
@@ -248,7 +252,7 @@ def test_the_memory_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.Monkey
     assert [memory.holds(proof) for proof in proofs] == [False, False, True, True, True]
 
 
-async def test_an_unknown_user_costs_as_much_as_a_wrong_password(bench: Bench):
+async def test_an_unknown_user_costs_as_much_as_a_wrong_password(bench: Bench) -> None:
     async with bench.open() as port:
         assert await port.authenticate(offer("somebody", "x")) is None
         assert bench.work == ["verify_password"]
@@ -257,19 +261,19 @@ async def test_an_unknown_user_costs_as_much_as_a_wrong_password(bench: Bench):
         assert bench.work == ["verify_password"]
 
 
-async def test_a_bcrypt_password_is_not_cut_at_72_bytes(bench: Bench, users_file: Path):
+async def test_a_bcrypt_password_is_not_cut_at_72_bytes(bench: Bench, users_file: Path) -> None:
     write_private(users_file, bcrypt_line("device", "x" * 72).encode())
     async with bench.open() as port:
         assert await accepted(port, "device", "x" * 72)
         assert not await accepted(port, "device", "x" * 73)
 
 
-async def test_a_password_beyond_1024_bytes_is_not_hashed(bench: Bench, users_file: Path):
+async def test_a_password_beyond_1024_bytes_is_not_hashed(bench: Bench, users_file: Path) -> None:
     write_private(users_file, argon2_line("device", "x" * 1025).encode())
     async with bench.open() as port:
         assert not await accepted(port, "device", "x" * 1025)
 
 
-def test_the_users_of_a_file_are_its_lines(users_file: Path):
+def test_the_users_of_a_file_are_its_lines(users_file: Path) -> None:
     write_private(users_file, LINES.replace("\n", "\r\n").encode())
     assert list(read_users(users_file)) == ["device", "meter"]

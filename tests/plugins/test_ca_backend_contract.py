@@ -101,7 +101,7 @@ async def local(tmp_path: Path):
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
 )
-async def test_a_ca_that_issues_another_field_fails(local: CaBackend, change: dict[str, Any], error: str):
+async def test_a_ca_that_issues_another_field_fails(local: CaBackend, change: dict[str, Any], error: str) -> None:
     careless = CarelessCa(local, lambda template: replace(template, **change))
     with pytest.raises(AssertionError, match=f"the {error} is the approved one"):
         await CaBackendContract().test_it_certifies_every_key_type_as_approved(careless)
@@ -116,18 +116,18 @@ async def test_a_ca_that_issues_another_field_fails(local: CaBackend, change: di
 )
 async def test_a_ca_that_issues_another_validity_fails(
     local: CaBackend, tamper: Callable[[Template], Template], error: str
-):
+) -> None:
     with pytest.raises(AssertionError, match=error):
         await CaBackendContract().test_it_certifies_every_key_type_as_approved(CarelessCa(local, tamper))
 
 
-async def test_a_ca_that_drops_further_extensions_fails(local: CaBackend):
+async def test_a_ca_that_drops_further_extensions_fails(local: CaBackend) -> None:
     careless = CarelessCa(local, lambda template: replace(template, extensions=()))
     with pytest.raises(x509.ExtensionNotFound):
         await CaBackendContract().test_approved_further_extensions_are_issued(careless)
 
 
-async def test_a_ca_that_invents_a_san_fails(local: CaBackend):
+async def test_a_ca_that_invents_a_san_fails(local: CaBackend) -> None:
     careless = CarelessCa(local, lambda template: replace(template, san=(x509.DNSName("device"),)))
     with pytest.raises(AssertionError):
         await CaBackendContract().test_a_certificate_without_san_has_none(careless)
@@ -143,7 +143,7 @@ async def test_a_ca_that_invents_a_san_fails(local: CaBackend):
         (WritesIntoTheTemplate, "test_issuing_leaves_the_approved_template_alone", ""),
     ],
 )
-async def test_a_careless_ca_fails(local: CaBackend, careless: type[CarelessCa], test: str, error: str):
+async def test_a_careless_ca_fails(local: CaBackend, careless: type[CarelessCa], test: str, error: str) -> None:
     with pytest.raises(AssertionError, match=error or None):
         await getattr(CaBackendContract(), test)(careless(local))
 
@@ -159,18 +159,18 @@ async def test_a_careless_ca_fails(local: CaBackend, careless: type[CarelessCa],
     ],
     ids=["empty", "no root", "reversed", "another root", "a leaf"],
 )
-async def test_a_chain_that_is_none_fails(certificates: tuple[x509.Certificate, ...]):
+async def test_a_chain_that_is_none_fails(certificates: tuple[x509.Certificate, ...]) -> None:
     with pytest.raises((AssertionError, ValueError, InvalidSignature)):
         await CaBackendContract().test_its_chain_leads_from_the_issuer_to_the_root(ChainOf(*certificates))
 
 
 @pytest.mark.parametrize("serials", [[1, 2, 3], [2**64 + 1, 2**64 + 2], [2**100, 2**100], [2**160], [0]])
-def test_serials_that_are_counted_repeated_or_too_long_fail(serials: list[int]):
+def test_serials_that_are_counted_repeated_or_too_long_fail(serials: list[int]) -> None:
     with pytest.raises(AssertionError):
         check_serials(serials)
 
 
-async def test_a_ca_that_is_another_after_each_start_fails(local: CaBackend):
+async def test_a_ca_that_is_another_after_each_start_fails(local: CaBackend) -> None:
     generation = count()
     backends = {0: ChainOf(ROOT.certificate), 1: ChainOf(ISSUING.certificate)}
     with pytest.raises(AssertionError):

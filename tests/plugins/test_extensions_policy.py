@@ -50,7 +50,7 @@ async def shape_and_judge(
     return shaped, await ExtensionsPolicy().decide(shaped, enrolment)
 
 
-def refused(verdict: Verdict, text: str):
+def refused(verdict: Verdict, text: str) -> None:
     assert isinstance(verdict, Deny), verdict
     assert verdict.kind is DenyKind.CSR
     assert text in verdict.reason
@@ -65,12 +65,12 @@ def refused(verdict: Verdict, text: str):
         ("ml-dsa-44", {"digitalSignature"}),
     ],
 )
-async def test_without_a_request_the_usages_follow_the_key_type(key_type: str, usages: set[str]):
+async def test_without_a_request_the_usages_follow_the_key_type(key_type: str, usages: set[str]) -> None:
     template, verdict = await shape_and_judge(key_type=key_type)
     assert (template.key_usage, template.ext_key_usage, verdict) == (usages, (CLIENT_AUTH,), Allow())
 
 
-async def test_a_label_s_key_usage_is_issued_as_far_as_the_key_can():
+async def test_a_label_s_key_usage_is_issued_as_far_as_the_key_can() -> None:
     usages = ("digitalSignature", "keyEncipherment", "keyAgreement")
     assert (await shape_and_judge(key_type="rsa2048", key_usage=usages))[0].key_usage == set(usages[:2])
     assert (await shape_and_judge(key_type="ecdsa256", key_usage=usages))[0].key_usage == {usages[0], usages[2]}
@@ -85,7 +85,7 @@ async def test_a_label_s_key_usage_is_issued_as_far_as_the_key_can():
         ("ecdsa256", {"keyAgreement"}),
     ],
 )
-async def test_a_csr_narrows_the_key_usage_within_the_ceiling(key_type: str, asked: x509.ExtensionType):
+async def test_a_csr_narrows_the_key_usage_within_the_ceiling(key_type: str, asked: x509.ExtensionType) -> None:
     template, verdict = await shape_and_judge(key_usage_extension(asked), key_type=key_type)
     assert (template.key_usage, verdict) == (asked, Allow())
 
@@ -100,23 +100,23 @@ async def test_a_csr_narrows_the_key_usage_within_the_ceiling(key_type: str, ask
         ("ecdsa256", {"keyAgreement", "encipherOnly"}, "encipherOnly"),
     ],
 )
-async def test_a_key_usage_beyond_the_ceiling_is_refused(key_type: str, asked: x509.ExtensionType, beyond: str):
+async def test_a_key_usage_beyond_the_ceiling_is_refused(key_type: str, asked: x509.ExtensionType, beyond: str) -> None:
     template, verdict = await shape_and_judge(key_usage_extension(asked), key_type=key_type)
     assert template.key_usage < asked
     refused(verdict, f"the CSR asks for key usage {beyond}, which this label does not issue")
 
 
-async def test_an_empty_key_usage_is_refused():
+async def test_an_empty_key_usage_is_refused() -> None:
     refused((await shape_and_judge(key_usage_extension(())))[1], "would have no key usage")
 
 
-async def test_a_csr_narrows_the_extended_key_usage():
+async def test_a_csr_narrows_the_extended_key_usage() -> None:
     asked = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     template, verdict = await shape_and_judge(asked, ext_key_usage=(CLIENT_AUTH, SERVER_AUTH))
     assert (template.ext_key_usage, verdict) == ((SERVER_AUTH,), Allow())
 
 
-async def test_an_extended_key_usage_that_the_label_does_not_issue_is_refused():
+async def test_an_extended_key_usage_that_the_label_does_not_issue_is_refused() -> None:
     asked = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
     assert (await shape_and_judge(asked))[1] == Deny(
         DenyKind.CSR,
@@ -125,7 +125,7 @@ async def test_an_extended_key_usage_that_the_label_does_not_issue_is_refused():
     refused((await shape_and_judge(asked, ext_key_usage=()))[1], "it issues none")
 
 
-async def test_usages_that_another_policy_adds_beyond_the_ceiling_are_refused():
+async def test_usages_that_another_policy_adds_beyond_the_ceiling_are_refused() -> None:
     csr = sample_csr(pki.make_csr())
     for fields, text in (
         ({"key_usage": frozenset({"digitalSignature", "dataEncipherment"})}, "would have key usage dataEncipherment"),
@@ -142,34 +142,36 @@ async def test_usages_that_another_policy_adds_beyond_the_ceiling_are_refused():
         (x509.TLSFeature([x509.TLSFeatureType.status_request]), "tlsFeature (1.3.6.1.5.5.7.1.24)"),
     ],
 )
-async def test_an_extension_outside_the_list_is_refused_with_name_and_oid(asked: x509.ExtensionType, described: str):
+async def test_an_extension_outside_the_list_is_refused_with_name_and_oid(
+    asked: x509.ExtensionType, described: str
+) -> None:
     refused((await shape_and_judge(asked))[1], f"the CSR asks for the extension {described}, which this label does not")
 
 
-async def test_the_three_usual_extensions_too_are_refused_where_the_label_does_not_list_them():
+async def test_the_three_usual_extensions_too_are_refused_where_the_label_does_not_list_them() -> None:
     refused((await shape_and_judge(san=["dns:device"], allowed_extensions=()))[1], "subjectAltName (2.5.29.17)")
     refused((await shape_and_judge(key_usage_extension({"digitalSignature"}), allowed_extensions=()))[1], "keyUsage")
 
 
-async def test_a_listed_extension_is_copied_as_it_is():
+async def test_a_listed_extension_is_copied_as_it_is() -> None:
     allowed = (*DEFAULT_EXTENSIONS, PRIVATE_OID)
     template, verdict = await shape_and_judge(PRIVATE_EXTENSION, critical=True, allowed_extensions=allowed)
     assert verdict == Allow()
     assert [(each.critical, each.value) for each in template.extensions] == [(True, PRIVATE_EXTENSION)]
 
 
-async def test_what_has_a_field_of_its_own_is_not_copied_as_an_extension():
+async def test_what_has_a_field_of_its_own_is_not_copied_as_an_extension() -> None:
     template, verdict = await shape_and_judge(key_usage_extension({"digitalSignature"}), san=["dns:device"])
     assert (template.extensions, verdict) == ((), Allow())
 
 
-async def test_a_listed_key_identifier_is_accepted_and_left_to_the_ca():
+async def test_a_listed_key_identifier_is_accepted_and_left_to_the_ca() -> None:
     asked = x509.SubjectKeyIdentifier(b"1" * 20)
     template, verdict = await shape_and_judge(asked, allowed_extensions=("2.5.29.14",))
     assert (template.extensions, verdict) == ((), Allow())
 
 
-async def test_an_extension_that_the_ca_makes_is_refused_even_where_it_is_listed():
+async def test_an_extension_that_the_ca_makes_is_refused_even_where_it_is_listed() -> None:
     point = x509.DistributionPoint([x509.UniformResourceIdentifier("http://evil.example/")], None, None, None)
     asked = x509.CRLDistributionPoints([point])
     template, verdict = await shape_and_judge(asked, allowed_extensions=("2.5.29.31",))
@@ -177,7 +179,7 @@ async def test_an_extension_that_the_ca_makes_is_refused_even_where_it_is_listed
     refused(verdict, "cRLDistributionPoints (2.5.29.31)")
 
 
-async def test_ca_false_is_harmless_and_ca_true_is_refused():
+async def test_ca_false_is_harmless_and_ca_true_is_refused() -> None:
     template, verdict = await shape_and_judge(x509.BasicConstraints(ca=False, path_length=None))
     assert (template.extensions, verdict) == ((), Allow())
     for allowed in (DEFAULT_EXTENSIONS, ("2.5.29.19",)):
@@ -185,7 +187,7 @@ async def test_ca_false_is_harmless_and_ca_true_is_refused():
         refused(verdict, "asks for a CA certificate")
 
 
-async def test_usages_are_advertised_with_their_values():
+async def test_usages_are_advertised_with_their_values() -> None:
     advice = await ExtensionsPolicy().advertise(sample_label(allowed_key_types=(KeyType.ECDSA256, KeyType.ED25519)))
     client_auth = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]).public_bytes()
     assert advice.extensions == (
@@ -194,7 +196,7 @@ async def test_usages_are_advertised_with_their_values():
     )
 
 
-async def test_what_depends_on_the_key_or_would_be_refused_is_not_advertised():
+async def test_what_depends_on_the_key_or_would_be_refused_is_not_advertised() -> None:
     both = {"allowed_key_types": (KeyType.ECDSA256, KeyType.RSA2048)}
     assert [each.oid for each in (await ExtensionsPolicy().advertise(sample_label(**both))).extensions] == ["2.5.29.37"]
     for rules in ({"allowed_extensions": ()}, both | {"ext_key_usage": ()}):
@@ -208,7 +210,7 @@ async def test_what_depends_on_the_key_or_would_be_refused_is_not_advertised():
         ({"allowed_extensions": ("2.5.29.15",), "require_san": True}, "require_san needs subjectAltName"),
     ],
 )
-async def test_a_list_that_cannot_work_stops_the_start(tmp_path: Path, rules: dict[str, Any], problem: str):
+async def test_a_list_that_cannot_work_stops_the_start(tmp_path: Path, rules: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"enrollment\.allowed_extensions: {problem}"):
         async with PROVIDER.open(ExtensionsSettings(), make_services(tmp_path, labels=[sample_label(**rules)])):
             pass

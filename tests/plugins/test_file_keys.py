@@ -116,7 +116,7 @@ class TestContract(KeyStoreContract):
         "file:encrypted.pem?password-file={dir}/password",
     ],
 )
-async def test_every_way_of_naming_a_file_opens_it(store: file_keys.FileKeyStore, keys_dir: Path, uri: str):
+async def test_every_way_of_naming_a_file_opens_it(store: file_keys.FileKeyStore, keys_dir: Path, uri: str) -> None:
     signer = await store.signer(uri.format(dir=keys_dir))
     assert signer.private_key.public_key() == KEY.public_key()
     assert not signer.hsm_backed
@@ -126,7 +126,7 @@ async def test_every_way_of_naming_a_file_opens_it(store: file_keys.FileKeyStore
 @pytest.mark.parametrize("password", [None, b"secret"])
 async def test_traditional_files_open_too(
     store: file_keys.FileKeyStore, keys_dir: Path, key_type: str, password: bytes | None
-):
+) -> None:
     key = pki.make_key(key_type)
     content = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
     content += pem(key, serialization.PrivateFormat.TraditionalOpenSSL, password)
@@ -153,13 +153,15 @@ async def test_traditional_files_open_too(
         ("file://host/key.pem", "file:relative/path"),
     ],
 )
-async def test_an_error_says_which_file_and_what_is_wrong(store: file_keys.FileKeyStore, uri: str, says: str):
+async def test_an_error_says_which_file_and_what_is_wrong(store: file_keys.FileKeyStore, uri: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         await store.signer(uri)
 
 
 @pytest.mark.parametrize("key", [x25519.X25519PrivateKey.generate(), dsa.generate_private_key(1024)])
-async def test_a_key_that_signs_no_certificates_is_refused(store: file_keys.FileKeyStore, keys_dir: Path, key: Any):
+async def test_a_key_that_signs_no_certificates_is_refused(
+    store: file_keys.FileKeyStore, keys_dir: Path, key: Any
+) -> None:
     write_private(keys_dir / "other.pem", pem(key))
     with pytest.raises(ConfigurationError, match="cannot sign certificates"):
         await store.signer("other.pem")
@@ -167,7 +169,7 @@ async def test_a_key_that_signs_no_certificates_is_refused(store: file_keys.File
 
 async def test_a_file_that_others_can_use_is_warned_of_or_refused(
     store: file_keys.FileKeyStore, keys_dir: Path, warnings: list[str]
-):
+) -> None:
     (keys_dir / "plain.pem").chmod(0o640)
     await store.signer("plain.pem")
     assert len(warnings) == 1
@@ -184,14 +186,14 @@ async def test_a_file_that_others_can_use_is_warned_of_or_refused(
 
 async def test_a_password_for_a_key_that_is_not_encrypted_is_warned_of(
     store: file_keys.FileKeyStore, warnings: list[str]
-):
+) -> None:
     await store.signer("plain.pem?password-file=password")
     assert "not encrypted" in warnings[0]
 
 
 async def test_the_password_of_the_settings_is_for_encrypted_keys_without_their_own(
     keys_dir: Path, warnings: list[str]
-):
+) -> None:
     settings = file_keys.FileKeySettings(password_env="CA_KEY_PASSWORD")
     store = file_keys.FileKeyStore(settings, make_services(keys_dir, warn=warnings.append))
     await store.signer("encrypted.pem")
@@ -201,7 +203,7 @@ async def test_the_password_of_the_settings_is_for_encrypted_keys_without_their_
     assert warnings == []
 
 
-def test_two_sources_of_one_password_are_refused():
+def test_two_sources_of_one_password_are_refused() -> None:
     with pytest.raises(ValidationError):
         file_keys.FileKeySettings(password_env="A", password_file="b")
 
@@ -209,7 +211,7 @@ def test_two_sources_of_one_password_are_refused():
 @pytest.mark.parametrize("key_type", list(KeyType))
 async def test_generated_keys_are_of_the_type_asked_for_and_private(
     store: file_keys.FileKeyStore, keys_dir: Path, key_type: KeyType
-):
+) -> None:
     made = await store.generate("made.pem", key_type)
     assert key_type_of(made.private_key.public_key()) == key_type
     assert stat.S_IMODE((keys_dir / "made.pem").stat().st_mode) == 0o600
@@ -219,13 +221,15 @@ async def test_generated_keys_are_of_the_type_asked_for_and_private(
     assert made.blocking is found.blocking is slow
 
 
-async def test_a_generated_key_is_encrypted_when_a_password_is_named(store: file_keys.FileKeyStore, keys_dir: Path):
+async def test_a_generated_key_is_encrypted_when_a_password_is_named(
+    store: file_keys.FileKeyStore, keys_dir: Path
+) -> None:
     await store.generate("made.pem?password-env=CA_KEY_PASSWORD", "ecdsa256")
     assert b"ENCRYPTED" in (keys_dir / "made.pem").read_bytes()
     await store.signer("made.pem?password-env=CA_KEY_PASSWORD")
 
 
-async def test_generating_never_touches_a_file_that_is_there(store: file_keys.FileKeyStore, keys_dir: Path):
+async def test_generating_never_touches_a_file_that_is_there(store: file_keys.FileKeyStore, keys_dir: Path) -> None:
     (keys_dir / "link.pem").symlink_to("nowhere.pem")
     for name in ("plain.pem", "link.pem", "."):
         with pytest.raises(ConfigurationError, match="never overwritten"):
@@ -236,7 +240,7 @@ async def test_generating_never_touches_a_file_that_is_there(store: file_keys.Fi
 
 async def test_a_key_that_cannot_be_written_is_an_error_and_leaves_nothing(
     store: file_keys.FileKeyStore, keys_dir: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     with pytest.raises(ConfigurationError, match="cannot be written: No such file"):
         await store.generate("nowhere/made.pem", "ecdsa256")
 
@@ -249,7 +253,7 @@ async def test_a_key_that_cannot_be_written_is_an_error_and_leaves_nothing(
     assert not (keys_dir / "made.pem").exists()
 
 
-def test_a_question_mark_in_a_file_name_is_written_as_in_any_uri(tmp_path: Path):
+def test_a_question_mark_in_a_file_name_is_written_as_in_any_uri(tmp_path: Path) -> None:
     location = parse_key_uri("file:what%3F.pem?password-file=a%26b", tmp_path)
     assert location.path == tmp_path / "what?.pem"
     assert location.password.file.name == "a&b"

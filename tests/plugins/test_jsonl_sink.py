@@ -66,7 +66,7 @@ class TestContract(EventSinkContract):
         return log_dir.mkdir
 
 
-async def test_the_default_is_a_private_file_in_the_state_directory(tmp_path: Path):
+async def test_the_default_is_a_private_file_in_the_state_directory(tmp_path: Path) -> None:
     services = make_services(tmp_path / "log", state_dir=tmp_path)
     async with jsonl_sink.PROVIDER.open(jsonl_sink.JsonlSettings(), services) as sink:
         await sink.emit(numbered(1))
@@ -74,13 +74,13 @@ async def test_the_default_is_a_private_file_in_the_state_directory(tmp_path: Pa
     assert lines_of(tmp_path / "audit.jsonl") == [numbered(1).as_dict()]
 
 
-async def test_a_file_that_cannot_be_opened_stops_the_start(tmp_path: Path):
+async def test_a_file_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"audit\.jsonl: cannot be opened for appending: No such file"):
         async with open_sink(tmp_path / "missing" / "audit.jsonl"):
             pass
 
 
-async def test_concurrent_events_share_a_write_and_an_fsync(audit: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_concurrent_events_share_a_write_and_an_fsync(audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_sink(audit) as sink:
         calls: list[str] = []
         real_write, real_fsync = os.write, os.fsync
@@ -92,7 +92,7 @@ async def test_concurrent_events_share_a_write_and_an_fsync(audit: Path, monkeyp
     assert numbers(lines_of(audit)) == list(range(500))
 
 
-async def test_a_line_torn_by_a_crash_is_not_joined_with_the_next(audit: Path):
+async def test_a_line_torn_by_a_crash_is_not_joined_with_the_next(audit: Path) -> None:
     audit.write_bytes(b'{"event":"whole"}\n{"event":"to')
     async with open_sink(audit) as sink:
         await sink.emit(numbered(1))
@@ -102,7 +102,7 @@ async def test_a_line_torn_by_a_crash_is_not_joined_with_the_next(audit: Path):
     assert [json.loads(line)["request_id"] for line in lines[2:-1]] == ["00000001", "00000002"]
 
 
-async def test_a_full_disk_raises_for_everybody_in_the_batch():
+async def test_a_full_disk_raises_for_everybody_in_the_batch() -> None:
     sink = jsonl_sink.JsonlSink(append_file.AppendFile(Path("/dev/full")))
     outcomes = await asyncio.gather(*(sink.emit(numbered(number)) for number in range(10)), return_exceptions=True)
     await sink.close()
@@ -110,7 +110,7 @@ async def test_a_full_disk_raises_for_everybody_in_the_batch():
     assert len({id(outcome) for outcome in outcomes}) == 10
 
 
-async def test_a_write_that_was_cut_short_raises_and_the_next_begins_a_new_line(audit: Path):
+async def test_a_write_that_was_cut_short_raises_and_the_next_begins_a_new_line(audit: Path) -> None:
     async with open_sink(audit) as sink:
         await sink.emit(numbered(1))
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -126,7 +126,7 @@ async def test_a_write_that_was_cut_short_raises_and_the_next_begins_a_new_line(
     assert json.loads(lines[2])["request_id"] == "00000004"
 
 
-async def test_after_logrotate_moved_the_file_a_new_one_is_written(audit: Path):
+async def test_after_logrotate_moved_the_file_a_new_one_is_written(audit: Path) -> None:
     async with open_sink(audit) as sink:
         await sink.emit(numbered(1))
         moved = audit.rename(audit.with_suffix(".1"))
@@ -138,7 +138,7 @@ async def test_after_logrotate_moved_the_file_a_new_one_is_written(audit: Path):
     assert numbers(lines_of(audit)) == [3]
 
 
-async def test_ping_raises_when_the_directory_is_gone(audit: Path, log_dir: Path):
+async def test_ping_raises_when_the_directory_is_gone(audit: Path, log_dir: Path) -> None:
     async with open_sink(audit) as sink:
         await sink.ping()
         audit.unlink()
@@ -164,7 +164,7 @@ asyncio.run(main(pathlib.Path(sys.argv[1]), int(sys.argv[2])))
 """
 
 
-async def test_two_processes_append_to_one_file_without_mixing_lines(audit: Path):
+async def test_two_processes_append_to_one_file_without_mixing_lines(audit: Path) -> None:
     writers = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", _WRITER, str(audit), str(first),
@@ -187,7 +187,7 @@ class _OddEvent(Event):
     thing: object
 
 
-async def test_an_event_that_json_cannot_say_is_its_own_emitters_affair(audit: Path):
+async def test_an_event_that_json_cannot_say_is_its_own_emitters_affair(audit: Path) -> None:
     async with open_sink(audit) as sink:
         odd = _OddEvent(time=numbered(1).time, thing=1j)
         outcomes = await asyncio.gather(sink.emit(numbered(1)), sink.emit(odd), return_exceptions=True)
@@ -195,7 +195,7 @@ async def test_an_event_that_json_cannot_say_is_its_own_emitters_affair(audit: P
     assert numbers(lines_of(audit)) == [1]
 
 
-async def test_nobody_waits_for_a_writer_that_was_stopped(audit: Path):
+async def test_nobody_waits_for_a_writer_that_was_stopped(audit: Path) -> None:
     async with open_sink(audit) as sink:
         emits = [asyncio.create_task(sink.emit(numbered(number))) for number in range(3)]
         await asyncio.sleep(0)
@@ -206,7 +206,7 @@ async def test_nobody_waits_for_a_writer_that_was_stopped(audit: Path):
     assert numbers(lines_of(audit))[-1] == 9
 
 
-async def test_closing_twice_does_nothing_more(audit: Path):
+async def test_closing_twice_does_nothing_more(audit: Path) -> None:
     sink = jsonl_sink.JsonlSink(append_file.AppendFile(audit))
     await sink.emit(numbered(1))
     await sink.close()

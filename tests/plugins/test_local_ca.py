@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from cryptography import x509
@@ -93,7 +93,7 @@ def extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier):
     return certificate.extensions.get_extension_for_oid(oid)
 
 
-async def test_the_profile_is_that_of_rfc_5280(tmp_path: Path):
+async def test_the_profile_is_that_of_rfc_5280(tmp_path: Path) -> None:
     approved = approve(ISSUING, san=["dns:device.example"])
     async with opened(tmp_path, write_ca(tmp_path, ISSUING) | URLS) as backend:
         certificate = (await backend.issue(approved)).certificate
@@ -126,7 +126,7 @@ async def test_the_profile_is_that_of_rfc_5280(tmp_path: Path):
     }
 
 
-async def test_an_authority_key_identifier_is_the_ca_s_own_even_where_that_is_no_hash(tmp_path: Path):
+async def test_an_authority_key_identifier_is_the_ca_s_own_even_where_that_is_no_hash(tmp_path: Path) -> None:
     extensions = [(x509.SubjectKeyIdentifier(b"made up by hand"), False), *CA_EXTENSIONS]
     odd = make_ca("Odd CA", extensions)
     async with opened(tmp_path, write_ca(tmp_path, odd)) as backend:
@@ -134,7 +134,7 @@ async def test_an_authority_key_identifier_is_the_ca_s_own_even_where_that_is_no
     assert extension(certificate, ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value.key_identifier == b"made up by hand"
 
 
-async def test_a_ca_without_key_identifier_gets_a_computed_one(tmp_path: Path):
+async def test_a_ca_without_key_identifier_gets_a_computed_one(tmp_path: Path) -> None:
     odd = make_ca("Odd CA", CA_EXTENSIONS)
     async with opened(tmp_path, write_ca(tmp_path, odd)) as backend:
         certificate = (await backend.issue(approve(odd))).certificate
@@ -159,7 +159,7 @@ async def test_a_ca_without_key_identifier_gets_a_computed_one(tmp_path: Path):
 )
 async def test_every_kind_of_ca_key_signs_with_the_hash_that_belongs_to_it(
     tmp_path: Path, key_type: str, hash_name: str | None
-):
+) -> None:
     authority = pki.make_root(key_type=key_type)
     approved = approve(authority, san=["dns:device.example"])
     async with opened(tmp_path, write_ca(tmp_path, authority)) as backend:
@@ -171,7 +171,7 @@ async def test_every_kind_of_ca_key_signs_with_the_hash_that_belongs_to_it(
     assert (used.name if used else None) == hash_name
 
 
-async def test_a_slow_key_signs_in_a_worker_thread_and_a_fast_one_does_not(tmp_path: Path):
+async def test_a_slow_key_signs_in_a_worker_thread_and_a_fast_one_does_not(tmp_path: Path) -> None:
     for key_type, expected in (("rsa3072", ["sign"]), ("rsa2048", []), ("ecdsa256", [])):
         authority = pki.make_root(key_type=key_type)
         functions: list[str] = []
@@ -203,7 +203,7 @@ def lint(certificate: x509.Certificate) -> str:
     return report.ReportGeneratorPlaintext(results, ValidationFindingSeverity.NOTICE).generate().strip()
 
 
-async def test_issued_certificates_pass_pkilint(tmp_path: Path):
+async def test_issued_certificates_pass_pkilint(tmp_path: Path) -> None:
     for ca_key_type in ("ecdsa256", "ecdsa384", "rsa2048", "ed25519"):
         authority = pki.make_root(key_type=ca_key_type).subordinate(key_type=ca_key_type)
         async with opened(tmp_path, write_ca(tmp_path, authority) | URLS) as backend:
@@ -213,11 +213,11 @@ async def test_issued_certificates_pass_pkilint(tmp_path: Path):
                     assert lint((await backend.issue(approved)).certificate) == "", (ca_key_type, key_type)
 
 
-def test_pkilint_would_find_a_bad_certificate():
+def test_pkilint_would_find_a_bad_certificate() -> None:
     assert "certificate_skid_ca_missing" in lint(make_ca("Without Key Identifier", CA_EXTENSIONS).certificate)
 
 
-async def test_validity_is_cut_at_validity_days_and_at_the_ca_s_own_end(tmp_path: Path):
+async def test_validity_is_cut_at_validity_days_and_at_the_ca_s_own_end(tmp_path: Path) -> None:
     ten_years = NOW + timedelta(days=3650)
     for days, end in ((7, NOW + timedelta(days=7)), (9999, ISSUING.certificate.not_valid_after_utc)):
         async with opened(tmp_path, write_ca(tmp_path, ISSUING) | {"validity_days": days}) as backend:
@@ -225,7 +225,7 @@ async def test_validity_is_cut_at_validity_days_and_at_the_ca_s_own_end(tmp_path
         assert certificate.not_valid_after_utc == end
 
 
-async def test_the_key_of_the_template_is_certified(tmp_path: Path):
+async def test_the_key_of_the_template_is_certified(tmp_path: Path) -> None:
     approved = approve(ISSUING)
     other = sample_csr(pki.make_csr(pki.make_key("ed25519")))
     approved = replace(approved, template=replace(approved.template, spki_der=other.spki_der))
@@ -234,7 +234,7 @@ async def test_the_key_of_the_template_is_certified(tmp_path: Path):
     assert certificate.public_key() == other.public_key
 
 
-async def test_the_chain_holds_the_issuers_and_earlier_generations(tmp_path: Path):
+async def test_the_chain_holds_the_issuers_and_earlier_generations(tmp_path: Path) -> None:
     (tmp_path / "old.pem").write_bytes(OTHER_ROOT.pem)
     for table in (
         write_ca(tmp_path, ISSUING) | {"previous": "old.pem"},
@@ -246,14 +246,14 @@ async def test_the_chain_holds_the_issuers_and_earlier_generations(tmp_path: Pat
         assert chain.previous == (OTHER_ROOT.certificate,)
 
 
-async def test_issuers_may_follow_in_the_certificate_file(tmp_path: Path):
+async def test_issuers_may_follow_in_the_certificate_file(tmp_path: Path) -> None:
     table = write_ca(tmp_path, ISSUING) | {"chain": []}
     (tmp_path / "ca.pem").write_bytes(ISSUING.pem + ROOT.pem)
     async with opened(tmp_path, table) as backend:
         assert (await backend.chain()).certificates == ISSUING.chain
 
 
-async def test_a_root_alone_is_its_own_chain(tmp_path: Path):
+async def test_a_root_alone_is_its_own_chain(tmp_path: Path) -> None:
     async with opened(tmp_path, write_ca(tmp_path, ROOT)) as backend:
         assert (await backend.chain()).certificates == (ROOT.certificate,)
 
@@ -272,21 +272,23 @@ async def test_a_root_alone_is_its_own_chain(tmp_path: Path):
         ("chain", b"", "does not hold PEM certificates"),
     ],
 )
-async def test_a_missing_or_unreadable_file_is_named(tmp_path: Path, setting: str, content: bytes | None, problem: str):
+async def test_a_missing_or_unreadable_file_is_named(
+    tmp_path: Path, setting: str, content: bytes | None, problem: str
+) -> None:
     if content is not None:
         (tmp_path / "other.pem").write_bytes(content)
     message = await refusal(tmp_path, write_ca(tmp_path, ISSUING) | {setting: "other.pem"})
     assert message == f"ca.main.{setting}: {tmp_path}/other.pem {problem}"
 
 
-async def test_a_key_of_another_certificate_is_refused(tmp_path: Path):
+async def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
     table = write_ca(tmp_path, ISSUING)
     for key_type in ("ecdsa256", "rsa2048"):
         write_private(tmp_path / "ca.key", pki.key_pem(pki.make_key(key_type)))
         assert await refusal(tmp_path, table) == "ca.main.key: is not the key of the certificate in ca.pem"
 
 
-async def test_a_key_store_that_signs_with_another_key_than_it_shows_is_refused(tmp_path: Path):
+async def test_a_key_store_that_signs_with_another_key_than_it_shows_is_refused(tmp_path: Path) -> None:
     async def open_signer(key_uri: str) -> Signer:
         return Signer(Impostor())
 
@@ -307,19 +309,19 @@ class Impostor(ec.EllipticCurvePrivateKey):
     def sign(self, data: bytes, signature_algorithm: ec.EllipticCurveSignatureAlgorithm):
         return self._other.sign(data, signature_algorithm)
 
-    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey):
+    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> Never:
         raise AssertionError("a CA key signs")
 
     private_numbers = private_bytes = __copy__ = __deepcopy__ = exchange
 
 
-async def test_a_chain_that_ends_before_the_root_names_what_is_missing(tmp_path: Path):
+async def test_a_chain_that_ends_before_the_root_names_what_is_missing(tmp_path: Path) -> None:
     table = write_ca(tmp_path, ISSUING) | {"chain": []}
     message = "ca.main.chain: ends before the root; add the certificate of CN=Test Root CA"
     assert await refusal(tmp_path, table) == message
 
 
-async def test_a_chain_in_the_wrong_order_or_of_another_ca_is_refused(tmp_path: Path):
+async def test_a_chain_in_the_wrong_order_or_of_another_ca_is_refused(tmp_path: Path) -> None:
     lowest = ISSUING.subordinate("Lowest CA")
     table = write_ca(tmp_path, lowest)
     (tmp_path / "chain.pem").write_bytes(ROOT.pem + ISSUING.pem)
@@ -328,7 +330,7 @@ async def test_a_chain_in_the_wrong_order_or_of_another_ca_is_refused(tmp_path: 
     assert "CN=Another Root did not issue CN=Lowest CA" in await refusal(tmp_path, table)
 
 
-async def test_a_path_length_that_the_chain_exceeds_is_refused(tmp_path: Path):
+async def test_a_path_length_that_the_chain_exceeds_is_refused(tmp_path: Path) -> None:
     lowest = ISSUING.subordinate("Lowest CA")
     message = await refusal(tmp_path, write_ca(tmp_path, lowest))
     assert message == (
@@ -364,7 +366,7 @@ def make_ca(common_name: str, extensions: Sequence[tuple[x509.ExtensionType, boo
         ([CA_EXTENSIONS[0], (key_usage_extension({"cRLSign"}), True)], "it needs basicConstraints CA:TRUE"),
     ],
 )
-async def test_a_certificate_that_is_not_a_ca_s_is_refused(tmp_path: Path, extensions: list[Any], problem: str):
+async def test_a_certificate_that_is_not_a_ca_s_is_refused(tmp_path: Path, extensions: list[Any], problem: str) -> None:
     message = await refusal(tmp_path, write_ca(tmp_path, make_ca("Not A CA", extensions)))
     assert message.startswith("ca.main.cert: the certificate of CN=Not A CA is not a CA's: ")
     assert problem in message
@@ -377,18 +379,18 @@ async def test_a_certificate_that_is_not_a_ca_s_is_refused(tmp_path: Path, exten
         (datetime(2101, 1, 1, tzinfo=UTC), "ca.main.cert: the certificate of CN=Test Issuing CA expired on "),
     ],
 )
-async def test_a_ca_out_of_time_is_refused(tmp_path: Path, clock: datetime, problem: str):
+async def test_a_ca_out_of_time_is_refused(tmp_path: Path, clock: datetime, problem: str) -> None:
     assert (await refusal(tmp_path, write_ca(tmp_path, ISSUING), clock=lambda: clock)).startswith(problem)
 
 
-async def test_an_expired_root_above_the_ca_is_refused_too(tmp_path: Path):
+async def test_an_expired_root_above_the_ca_is_refused_too(tmp_path: Path) -> None:
     short = pki.make_root("Short Root", days=10)
     table = write_ca(tmp_path, short.subordinate(days=1000))
     message = await refusal(tmp_path, table, clock=lambda: NOW + timedelta(days=20))
     assert message.startswith("ca.main.chain: the certificate of CN=Short Root expired on ")
 
 
-async def test_a_ca_in_its_last_thirty_days_is_warned_of(tmp_path: Path):
+async def test_a_ca_in_its_last_thirty_days_is_warned_of(tmp_path: Path) -> None:
     end = ISSUING.certificate.not_valid_after_utc
     for days_left, warned in ((31, 0), (29, 1)):
         warnings: list[str] = []
@@ -402,9 +404,9 @@ async def test_a_ca_in_its_last_thirty_days_is_warned_of(tmp_path: Path):
         )
 
 
-async def test_ping_notices_a_key_that_went_away(tmp_path: Path):
+async def test_ping_notices_a_key_that_went_away(tmp_path: Path) -> None:
     class Unplugged(Impostor):
-        def sign(self, data: bytes, signature_algorithm: ec.EllipticCurveSignatureAlgorithm):
+        def sign(self, data: bytes, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> Never:
             raise OSError("token removed, PIN 1234")
 
     for key, message in ((Unplugged(), "the CA key does not answer"), (Impostor(), "is not the one of the CA")):

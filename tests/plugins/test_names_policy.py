@@ -68,7 +68,7 @@ def unchecked(oid: x509.ObjectIdentifier, value: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(oid, value, _validate=False)])
 
 
-def refused(verdict: Verdict, kind: DenyKind, text: str):
+def refused(verdict: Verdict, kind: DenyKind, text: str) -> None:
     assert isinstance(verdict, Deny), verdict
     assert verdict.kind is kind
     assert text in verdict.reason
@@ -85,7 +85,7 @@ def refused(verdict: Verdict, kind: DenyKind, text: str):
 )
 async def test_names_that_the_identity_holds_are_its_own(
     subject: x509.Name | str | None, san: Sequence[x509.GeneralName | str]
-):
+) -> None:
     held = ("dns:a.example", "ip:192.0.2.1", "ip:2001:db8::1", "uri:urn:dev:1", "email:a@b.example", "cn:held")
     assert await judge(subject, san, held=held) == Allow()
 
@@ -108,39 +108,39 @@ async def test_names_that_the_identity_holds_are_its_own(
 )
 async def test_any_other_name_is_refused_by_name(
     subject: x509.Name | str | None, san: Sequence[x509.GeneralName | str], offending: str
-):
+) -> None:
     verdict = await judge(subject, san, held=("dns:a.example", "ip:192.0.2.1", "uri:urn:dev:1", "cn:held"))
     refused(verdict, DenyKind.PERMISSION, f"the name {offending} is not for this client")
 
 
-async def test_an_entity_id_that_is_an_address_or_a_uri_covers_that_kind():
+async def test_an_entity_id_that_is_an_address_or_a_uri_covers_that_kind() -> None:
     assert await judge(None, ("ip:192.0.2.9",), entity_id="192.0.2.9") == Allow()
     assert await judge("dev", ("email:dev@b.example",), entity_id="dev@b.example") == Deny(
         DenyKind.PERMISSION, "the name cn:dev is not for this client; ask only for names that you hold"
     )
 
 
-async def test_a_letter_that_lower_case_makes_ascii_does_not_match():
+async def test_a_letter_that_lower_case_makes_ascii_does_not_match() -> None:
     refused(await judge(None, ("dns:kevin",), entity_id="\u212aevin"), DenyKind.PERMISSION, "dns:kevin")
 
 
 @pytest.mark.parametrize("binding", [SubjectBinding.IDENTITY, SubjectBinding.PATTERN])
-async def test_a_certificate_that_names_nobody_is_refused(binding: SubjectBinding):
+async def test_a_certificate_that_names_nobody_is_refused(binding: SubjectBinding) -> None:
     verdict = await judge(pki.name(None, O="Example"), subject_binding=binding, subject_pattern=".*")
     refused(verdict, DenyKind.CSR, "names nobody")
 
 
 @pytest.mark.parametrize("binding", list(SubjectBinding))
-async def test_no_subject_and_no_san_is_refused_whatever_the_binding(binding: SubjectBinding):
+async def test_no_subject_and_no_san_is_refused_whatever_the_binding(binding: SubjectBinding) -> None:
     refused(await judge(None, subject_binding=binding, subject_pattern=".*"), DenyKind.CSR, "names nobody")
 
 
-async def test_any_binding_asks_for_no_name_in_particular():
+async def test_any_binding_asks_for_no_name_in_particular() -> None:
     assert await judge("whoever", ("dns:*.example", "ip:192.0.2.77"), subject_binding=SubjectBinding.ANY) == Allow()
     assert await judge(pki.name(None, O="Example"), subject_binding=SubjectBinding.ANY) == Allow()
 
 
-async def test_require_san_refuses_a_csr_without_one_and_advertises_it():
+async def test_require_san_refuses_a_csr_without_one_and_advertises_it() -> None:
     refused(await judge("device", require_san=True), DenyKind.CSR, "has no SubjectAltName, which this label requires")
     assert await judge("device", ("dns:device",), require_san=True) == Allow()
     policy = NamesPolicy(NamesSettings())
@@ -158,36 +158,38 @@ async def test_require_san_refuses_a_csr_without_one_and_advertises_it():
         (r"a{3}|{id}", "aaa", True),
     ],
 )
-async def test_a_pattern_is_matched_as_a_whole_with_the_id_in_its_place(pattern: str | None, name: str, allowed: bool):
+async def test_a_pattern_is_matched_as_a_whole_with_the_id_in_its_place(
+    pattern: str | None, name: str, allowed: bool
+) -> None:
     rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": pattern}
     for verdict in (await judge(name, **rules), await judge(None, (f"dns:{name.upper()}",), **rules)):
         assert (verdict == Allow()) is allowed
         assert allowed or verdict.kind is DenyKind.PERMISSION
 
 
-async def test_an_entity_id_is_text_and_not_a_part_of_the_pattern():
+async def test_an_entity_id_is_text_and_not_a_part_of_the_pattern() -> None:
     rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}"}
     assert await judge("a.*", entity_id="a.*", **rules) == Allow()
     refused(await judge("anything", entity_id="a.*", **rules), DenyKind.PERMISSION, "cn:anything")
 
 
-async def test_case_does_not_matter_in_a_dns_name_and_does_in_a_cn():
+async def test_case_does_not_matter_in_a_dns_name_and_does_in_a_cn() -> None:
     rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}", "entity_id": "Device"}
     assert await judge(None, ("dns:device",), **rules) == Allow()
     refused(await judge("device", **rules), DenyKind.PERMISSION, "cn:device")
 
 
-async def test_every_name_has_to_match_the_pattern():
+async def test_every_name_has_to_match_the_pattern() -> None:
     rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}"}
     refused(await judge("device", ("dns:device", "dns:evil"), **rules), DenyKind.PERMISSION, "dns:evil")
 
 
-async def test_a_pattern_label_without_a_pattern_lets_nobody_in():
+async def test_a_pattern_label_without_a_pattern_lets_nobody_in() -> None:
     refused(await judge("device", subject_binding=SubjectBinding.PATTERN), DenyKind.PERMISSION, "cn:device")
 
 
 @pytest.mark.parametrize("pattern", [None, "", "(", "{id}["])
-async def test_a_missing_or_broken_pattern_stops_the_start(tmp_path: Path, pattern: str | None):
+async def test_a_missing_or_broken_pattern_stops_the_start(tmp_path: Path, pattern: str | None) -> None:
     label = sample_label("fleet", subject_binding=SubjectBinding.PATTERN, subject_pattern=pattern)
     with pytest.raises(ConfigurationError, match=r"est\.label 'fleet': subject_pattern: "):
         async with PROVIDER.open(NamesSettings(), make_services(tmp_path, labels=[label])):
@@ -221,16 +223,16 @@ async def test_a_missing_or_broken_pattern_stops_the_start(tmp_path: Path, patte
         (x509.RegisteredID(x509.ObjectIdentifier("1.2.3")), "of kind rid are not accepted here"),
     ],
 )
-async def test_a_malformed_or_unwanted_san_is_a_csr_refusal(name: x509.GeneralName, problem: str):
+async def test_a_malformed_or_unwanted_san_is_a_csr_refusal(name: x509.GeneralName, problem: str) -> None:
     refused(await judge("device", (name,)), DenyKind.CSR, problem)
 
 
-async def test_a_network_is_not_an_address():
+async def test_a_network_is_not_an_address() -> None:
     network = x509.IPAddress(ip_network("192.0.2.0/24"))
     refused(await judge("device", (network,)), DenyKind.CSR, "is a network")
 
 
-async def test_further_kinds_are_accepted_where_they_are_listed_and_held():
+async def test_further_kinds_are_accepted_where_they_are_listed_and_held() -> None:
     settings = NamesSettings(san_kinds=("dirname",))
     san = (x509.DirectoryName(pki.name("device")),)
     assert await judge("device", san, settings=settings, held=("dirname:CN=device",)) == Allow()
@@ -255,11 +257,11 @@ async def test_further_kinds_are_accepted_where_they_are_listed_and_held():
 )
 async def test_a_malformed_subject_is_a_csr_refusal_even_without_binding(
     oid: x509.ObjectIdentifier, value: str, problem: str
-):
+) -> None:
     refused(await judge(unchecked(oid, value), subject_binding=SubjectBinding.ANY), DenyKind.CSR, problem)
 
 
-async def test_the_bounds_themselves_are_fine():
+async def test_the_bounds_themselves_are_fine() -> None:
     assert await judge("a" * 64, entity_id="a" * 64) == Allow()
     longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
     assert await judge(None, (f"dns:{longest}",), entity_id=longest) == Allow()

@@ -27,7 +27,7 @@ from kipuka_core.testing.samples import sample_label
 
 
 class ReturnsNoTemplate(Policy):
-    async def shape(self, template: Template, enrolment: Enrolment):
+    async def shape(self, template: Template, enrolment: Enrolment) -> None:
         return None
 
 
@@ -53,7 +53,7 @@ class BelievesThatThereIsASan(Policy):
 
 
 class AnswersTrue(Policy):
-    async def decide(self, template: Template, enrolment: Enrolment):
+    async def decide(self, template: Template, enrolment: Enrolment) -> bool:
         return True
 
 
@@ -82,7 +82,7 @@ class ChangesItsMind(Policy):
 
 
 class Hangs(Policy):
-    async def decide(self, template: Template, enrolment: Enrolment):
+    async def decide(self, template: Template, enrolment: Enrolment) -> None:
         await asyncio.Event().wait()
 
 
@@ -126,14 +126,14 @@ SHAPES, JUDGES = "test_it_shapes_every_kind_of_csr", "test_it_judges_every_kind_
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Policy) else "",
 )
-async def test_a_careless_policy_fails(policy: Policy, test: str, case: str, error: str | None):
+async def test_a_careless_policy_fails(policy: Policy, test: str, case: str, error: str | None) -> None:
     contract = PolicyContract()
     contract.timeout_seconds = 0.05 if isinstance(policy, Hangs) else 10
     with pytest.raises((AssertionError, TypeError, TimeoutError), match=error):
         await getattr(contract, test)(policy, sample_label(), case)
 
 
-async def test_a_policy_that_mixes_requests_fails():
+async def test_a_policy_that_mixes_requests_fails() -> None:
     with pytest.raises(AssertionError):
         await PolicyContract().test_concurrent_requests_do_not_mix(KeepsTheRequestInItself(), sample_label())
 
@@ -147,12 +147,12 @@ async def test_a_policy_that_mixes_requests_fails():
         CsrAttributes(extensions=(WantedExtension("2.5.29.15", b""),)),
     ],
 )
-async def test_a_policy_with_advice_that_cannot_be_encoded_fails(advice: CsrAttributes):
+async def test_a_policy_with_advice_that_cannot_be_encoded_fails(advice: CsrAttributes) -> None:
     with pytest.raises((AssertionError, ValueError)):
         await PolicyContract().test_its_advice_can_be_encoded(AdvisesNonsense(advice), "default")
 
 
-async def test_a_policy_that_refuses_what_it_advertises_fails():
+async def test_a_policy_that_refuses_what_it_advertises_fails() -> None:
     contract = PolicyContract()
     with pytest.raises(AssertionError, match="refused for its own advice"):
         await contract.test_a_csr_that_follows_its_advice_is_not_refused_for_it(AdvisesWhatItRefuses(), "default")
@@ -166,7 +166,7 @@ class Lenient(BaseModel):
     pass
 
 
-async def test_a_plugin_with_lenient_or_unexplained_settings_fails():
+async def test_a_plugin_with_lenient_or_unexplained_settings_fails() -> None:
     contract = PolicyContract()
     for model, error in ((Undescribed, "limit has no description"), (Lenient, "DID NOT RAISE")):
         contract.provider = Provider("careless", model, lambda settings, services: nullcontext(ExtensionsPolicy()))
@@ -174,7 +174,7 @@ async def test_a_plugin_with_lenient_or_unexplained_settings_fails():
             await contract.test_its_settings_refuse_unknown_keys_and_explain_known_ones({})
 
 
-async def test_a_policy_that_opens_only_once_fails():
+async def test_a_policy_that_opens_only_once_fails() -> None:
     openings = [nullcontext(ExtensionsPolicy())]
     with pytest.raises(IndexError):
         await PolicyContract().test_it_opens_and_closes_more_than_once(openings.pop, sample_label())

@@ -62,20 +62,20 @@ class TestContract(TlsMaterialContract):
         return (PASSWORD,)
 
 
-async def test_paths_are_relative_to_the_configuration(tls_dir: Path):
+async def test_paths_are_relative_to_the_configuration(tls_dir: Path) -> None:
     identity = await identity_of(tls_dir, key="plain.key")
     assert (identity.certificate_file, identity.key_file) == (str(tls_dir / "server.pem"), str(tls_dir / "plain.key"))
     assert identity.key_password is None
 
 
 @pytest.mark.parametrize("source", [{"key_password_env": "TLS_KEY_PASSWORD"}, {"key_password_file": "password"}])
-async def test_an_encrypted_key_serves_with_its_password(tls_dir: Path, source: dict[str, str]):
+async def test_an_encrypted_key_serves_with_its_password(tls_dir: Path, source: dict[str, str]) -> None:
     identity = await identity_of(tls_dir, **source)
     assert identity.key_password == PASSWORD.encode()
     serve_with(identity)
 
 
-async def test_certificate_and_key_may_share_a_file(tls_dir: Path):
+async def test_certificate_and_key_may_share_a_file(tls_dir: Path) -> None:
     write_private(tls_dir / "both.pem", SERVER.key_pem + SERVER.chain_pem)
     serve_with(await identity_of(tls_dir, cert="both.pem", key="both.pem"))
 
@@ -93,14 +93,14 @@ async def test_certificate_and_key_may_share_a_file(tls_dir: Path):
         ({"key": "server.key", "key_password_file": "wrong"}, "password is wrong"),
     ],
 )
-async def test_an_error_says_which_file_and_what_is_wrong(tls_dir: Path, settings: dict[str, str], says: str):
+async def test_an_error_says_which_file_and_what_is_wrong(tls_dir: Path, settings: dict[str, str], says: str) -> None:
     write_private(tls_dir / "other.key", pki.key_pem(pki.make_key()))
     write_private(tls_dir / "wrong", b"wrong")
     with pytest.raises(ConfigurationError, match=says):
         await identity_of(tls_dir, **({"key": "plain.key"} | settings))
 
 
-async def test_a_key_that_others_can_read_is_warned_of_or_refused(tls_dir: Path):
+async def test_a_key_that_others_can_read_is_warned_of_or_refused(tls_dir: Path) -> None:
     (tls_dir / "plain.key").chmod(0o644)
     (tls_dir / "server.pem").chmod(0o644)
     warnings: list[str] = []

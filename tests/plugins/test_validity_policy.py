@@ -20,17 +20,17 @@ def question(days: int, limit: int):
     return template, sample_enrolment(CSR, label=sample_label(max_validity_days=limit))
 
 
-async def test_what_is_too_long_is_shortened():
+async def test_what_is_too_long_is_shortened() -> None:
     template, enrolment = question(days=3650, limit=90)
     shaped = await ValidityPolicy().shape(template, enrolment)
     assert (shaped.not_before, shaped.not_after) == (NOW, NOW + timedelta(days=90))
     assert await ValidityPolicy().decide(shaped, enrolment) == Allow()
 
 
-async def test_what_is_short_enough_stays():
+async def test_what_is_short_enough_stays() -> None:
     template, enrolment = question(days=30, limit=90)
     assert await ValidityPolicy().shape(template, enrolment) == template
 
 
-async def test_what_another_policy_made_longer_again_is_refused():
+async def test_what_another_policy_made_longer_again_is_refused() -> None:
     assert isinstance(await ValidityPolicy().decide(*question(days=91, limit=90)), Deny)

@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 
+from kipuka_core.testing.client import Answer
 from kipuka_core.testing.pki import make_csr, make_key
 from kipuka_core.testing.server import wait_until
 from tests.system.system_kit import System, deploy, serving
@@ -17,7 +18,7 @@ from tests.system.system_kit import System, deploy, serving
 
 def test_a_used_password_is_401_for_another_csr_and_not_counted(system: System) -> None:
     token = system.otp("used")
-    assert system.client().enrol(make_csr(common_name="used"), user="used", password=token).certificate()
+    assert len(system.client().enrol(make_csr(common_name="used"), user="used", password=token).certificates()) == 1
     for _ in range(7):
         answer = system.client().enrol(make_csr(common_name="used"), user="used", password=token)
         assert system.refused(answer, 401, "used up")["code"] == "otp_used"
@@ -25,7 +26,7 @@ def test_a_used_password_is_401_for_another_csr_and_not_counted(system: System) 
     assert system.uses(token) == (1, 0)
     assert system.issued_to("used") == 1
     fresh = system.otp("used")
-    assert system.client().enrol(make_csr(common_name="used"), user="used", password=fresh).certificate()
+    assert len(system.client().enrol(make_csr(common_name="used"), user="used", password=fresh).certificates()) == 1
 
 
 def test_the_same_csr_with_the_same_password_gets_the_same_certificate_again(system: System) -> None:
@@ -77,7 +78,7 @@ def test_a_replay_stops_when_the_certificate_is_revoked(system: System) -> None:
 
 def test_an_expired_password_is_401(system: System) -> None:
     token = system.otp("expired", ttl_seconds=1)
-    outcome = []
+    outcome: list[Answer] = []
 
     def expired() -> bool:
         answer = system.client().enrol(make_csr(common_name="mismatch"), user="expired", password=token)
@@ -92,7 +93,10 @@ def test_an_expired_password_is_401(system: System) -> None:
 def test_a_password_is_good_as_often_as_it_says_and_no_oftener(system: System) -> None:
     token = system.otp("thrice", max_usage=3)
     for used in (1, 2, 3):
-        assert system.client().enrol(make_csr(common_name="thrice"), user="thrice", password=token).certificate()
+        assert (
+            len(system.client().enrol(make_csr(common_name="thrice"), user="thrice", password=token).certificates())
+            == 1
+        )
         assert system.uses(token) == (used, 0)
     answer = system.client().enrol(make_csr(common_name="thrice"), user="thrice", password=token)
     assert system.refused(answer, 401)["code"] == "otp_used"
@@ -121,7 +125,7 @@ def test_a_password_of_a_label_is_good_at_this_label_only_and_not_counted_elsewh
             assert system.refused(answer, 403, "another path")["code"] == "otp_other_label"
     assert system.uses(token) == (0, 0)
     answer = system.client().enrol(make_csr(common_name="bound"), user="bound", password=token, label=bound_to)
-    assert answer.certificate()
+    assert len(answer.certificates()) == 1
 
 
 def test_a_withdrawn_password_is_401(system: System) -> None:
@@ -138,7 +142,7 @@ def test_a_password_made_at_the_command_line_is_good_at_once(system: System) -> 
     token = system.deployment.otp("from-cli", "--label", "factory", "--ttl", "10m")
     system.tokens.append(token)
     csr = make_csr(common_name="from-cli")
-    assert system.client().enrol(csr, user="from-cli", password=token, label="factory").certificate()
+    assert len(system.client().enrol(csr, user="from-cli", password=token, label="factory").certificates()) == 1
 
 
 LIMITS = """
@@ -177,7 +181,10 @@ def test_guessing_locks_the_pair_of_address_and_entity_and_nobody_else(strict: S
         assert strict.refused(answer, 429, "wait")["code"] == "locked_out"
         assert 1700 < int(answer.headers["retry-after"]) <= 1800
     assert strict.uses(token) == (0, 0)
-    assert strict.client().enrol(make_csr(common_name="neighbour"), user="neighbour", password=other).certificate()
+    assert (
+        len(strict.client().enrol(make_csr(common_name="neighbour"), user="neighbour", password=other).certificates())
+        == 1
+    )
     (fact,) = [fact for fact in strict.audit() if fact["event"] == "client_locked_out"]
     assert (fact["entity_id"], fact["source_address"]) == ("victim", "127.0.0.1")
 
@@ -192,11 +199,14 @@ def test_names_that_nobody_has_are_counted_too_and_a_whole_address_is_locked_in_
 
 def test_used_and_other_label_passwords_never_lock(strict: System) -> None:
     used, elsewhere = strict.otp("clumsy"), strict.otp("clumsy", label="")
-    assert strict.client().enrol(make_csr(common_name="clumsy"), user="clumsy", password=used).certificate()
+    assert len(strict.client().enrol(make_csr(common_name="clumsy"), user="clumsy", password=used).certificates()) == 1
     for _ in range(5):
         strict.refused(strict.client().enrol(make_csr(common_name="clumsy"), user="clumsy", password=used), 401)
     assert strict.rows("SELECT 1 FROM auth_failures") == []
-    assert strict.client().enrol(make_csr(common_name="clumsy"), user="clumsy", password=elsewhere).certificate()
+    assert (
+        len(strict.client().enrol(make_csr(common_name="clumsy"), user="clumsy", password=elsewhere).certificates())
+        == 1
+    )
 
 
 def test_a_lockout_outlives_the_server(strict: System) -> None:
@@ -213,7 +223,7 @@ def test_no_secret_that_was_sent_is_in_any_file_of_the_server(strict: System) ->
     guess = "guess-Zx81-not-a-token"
     csr = make_csr(common_name="secretive", challenge_password=b"hunter2-is-shared")
     client = strict.client()
-    assert client.enrol(make_csr(common_name="secretive"), user="secretive", password=good).certificate()
+    assert len(client.enrol(make_csr(common_name="secretive"), user="secretive", password=good).certificates()) == 1
     strict.refused(client.enrol(csr, user="secretive", password=unused), 400)
     strict.refused(client.enrol(csr, user="other", password=good), 401)
     strict.refused(client.enrol(csr, user="secretive", password=guess), 401)

@@ -27,17 +27,17 @@ def pem(label: bytes = b"CERTIFICATE REQUEST", content: bytes = TEXT, newline: b
         b" \t\r\n".join(TEXT[i : i + 1] for i in range(len(TEXT))),
     ],
 )
-def test_base64_is_read_with_white_space_anywhere_and_without_a_final_newline(body: bytes):
+def test_base64_is_read_with_white_space_anywhere_and_without_a_final_newline(body: bytes) -> None:
     assert decode_body(body) == DecodedBody(CSR_DER, None)
 
 
 @pytest.mark.parametrize("label", [b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST", b"PKCS7", b"CMS"])
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
-def test_pem_armour_is_read_and_named(label: bytes, newline: bytes):
+def test_pem_armour_is_read_and_named(label: bytes, newline: bytes) -> None:
     assert decode_body(b"\r\n" + pem(label, newline=newline) + b"\n") == DecodedBody(CSR_DER, "pem_armour")
 
 
-def test_raw_der_is_read_and_named():
+def test_raw_der_is_read_and_named() -> None:
     assert decode_body(CSR_DER) == DecodedBody(CSR_DER, "raw_der")
 
 
@@ -74,18 +74,18 @@ def test_raw_der_is_read_and_named():
         (pem(content=b""), "empty"),
     ],
 )
-def test_anything_else_is_malformed_and_the_reason_says_what_to_change(body: bytes, says: str):
+def test_anything_else_is_malformed_and_the_reason_says_what_to_change(body: bytes, says: str) -> None:
     with pytest.raises(Malformed, match=says):
         decode_body(body)
 
 
-def test_an_offset_counts_from_the_start_of_the_body_and_through_its_armour():
+def test_an_offset_counts_from_the_start_of_the_body_and_through_its_armour() -> None:
     body = pem(content=TEXT[:10] + b"!" + TEXT[10:])
     with pytest.raises(Malformed, match=f"at offset {body.index(b'!')}"):
         decode_body(body)
 
 
-def test_a_refusal_repeats_nothing_of_the_body():
+def test_a_refusal_repeats_nothing_of_the_body() -> None:
     with pytest.raises(Malformed) as refused:
         decode_body(b"c2VjcmV0\x00" + b"secret" * 9)
     assert "secret" not in refused.value.reason
@@ -101,7 +101,7 @@ def test_a_refusal_repeats_nothing_of_the_body():
         st.binary(max_size=200).map(lambda tail: b"\x30" + tail),
     )
 )
-def test_no_body_raises_anything_but_a_refusal(body: bytes):
+def test_no_body_raises_anything_but_a_refusal(body: bytes) -> None:
     try:
         der = decode_body(body).der
     except RequestRefused:
@@ -111,23 +111,23 @@ def test_no_body_raises_anything_but_a_refusal(body: bytes):
 
 @settings(deadline=None)
 @given(st.binary(max_size=300).map(lambda content: b"\x30\x82" + len(content).to_bytes(2, "big") + content))
-def test_what_is_encoded_decodes_in_both_forms(der: bytes):
+def test_what_is_encoded_decodes_in_both_forms(der: bytes) -> None:
     assert decode_body(encode_body(der)).der == der
     assert decode_body(encode_body(der, columns=None)).der == der
 
 
-def test_lines_have_64_columns_and_end_in_lf():
+def test_lines_have_64_columns_and_end_in_lf() -> None:
     lines = encode_body(bytes(range(256))).split(b"\n")
     assert lines[-1] == b""
     assert {len(line) for line in lines[:-2]} == {64}
     assert 0 < len(lines[-2]) <= 64
 
 
-def test_columns_can_be_chosen():
+def test_columns_can_be_chosen() -> None:
     assert encode_body(b"abcdefgh", columns=4) == b"YWJj\nZGVm\nZ2g=\n"
 
 
-def test_the_single_line_form_has_white_space_only_at_its_end():
+def test_the_single_line_form_has_white_space_only_at_its_end() -> None:
     body = encode_body(bytes(1000), columns=None)
     assert body.endswith(b"\r\n")
     assert len(body.split()) == 1

@@ -14,7 +14,7 @@ def basic(credentials: bytes) -> str:
     return "Basic " + base64.b64encode(credentials).decode()
 
 
-def test_the_examples_of_rfc_7617_are_read():
+def test_the_examples_of_rfc_7617_are_read() -> None:
     """RFC 7617 2 (Aladdin) and 2.1 (a user name in UTF-8)."""
     assert parse_basic("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==") == BasicCredentials("Aladdin", "open sesame")
     assert parse_basic("Basic dGVzdDoxMjPCow==") == BasicCredentials("test", "123£")
@@ -24,19 +24,21 @@ def test_the_examples_of_rfc_7617_are_read():
     ("credentials", "username", "password"),
     [(b":token", "", "token"), (b"device:", "device", ""), (b"device:a:b:", "device", "a:b:"), (b":", "", "")],
 )
-def test_the_user_name_ends_at_the_first_colon_and_may_be_empty(credentials: bytes, username: str, password: str):
+def test_the_user_name_ends_at_the_first_colon_and_may_be_empty(
+    credentials: bytes, username: str, password: str
+) -> None:
     assert parse_basic(basic(credentials)) == BasicCredentials(username, password)
 
 
 @pytest.mark.parametrize("scheme", ["basic ", "BASIC  ", " Basic "])
-def test_case_and_spaces_around_the_scheme_do_not_matter(scheme: str):
+def test_case_and_spaces_around_the_scheme_do_not_matter(scheme: str) -> None:
     assert parse_basic(scheme + "YTpi ") == BasicCredentials("a", "b")
 
 
 @pytest.mark.parametrize(
     "header", ["", " ", "Bearer YTpi", "Digest username=a", "BasicYTpi", "Negotiate " + "A" * 9999]
 )
-def test_another_scheme_is_not_for_this_reader(header: str):
+def test_another_scheme_is_not_for_this_reader(header: str) -> None:
     assert parse_basic(header) is None
 
 
@@ -56,13 +58,13 @@ def test_another_scheme_is_not_for_this_reader(header: str):
         (basic(b"a:" + b"b" * MAX_HEADER_CHARACTERS), "longer than 4096"),
     ],
 )
-def test_a_broken_basic_header_is_malformed(header: str, says: str):
+def test_a_broken_basic_header_is_malformed(header: str, says: str) -> None:
     with pytest.raises(Malformed, match=says):
         parse_basic(header)
 
 
 @pytest.mark.parametrize("credentials", [b"user-secret", b"user:hidden-secret\xff", b"user:hidden-secret\x00"])
-def test_no_error_holds_the_credentials(credentials: bytes):
+def test_no_error_holds_the_credentials(credentials: bytes) -> None:
     header = basic(credentials)
     with pytest.raises(Malformed) as refused:
         parse_basic(header)
@@ -73,13 +75,13 @@ def test_no_error_holds_the_credentials(credentials: bytes):
     assert header.removeprefix("Basic ") not in shown
 
 
-def test_a_password_is_not_in_the_repr_of_credentials():
+def test_a_password_is_not_in_the_repr_of_credentials() -> None:
     assert "sesame" not in repr(parse_basic("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="))
 
 
 @settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), st.text(max_size=60).map("Basic {}".format), st.binary(max_size=60).map(basic)))
-def test_no_header_raises_anything_but_a_refusal(header: str):
+def test_no_header_raises_anything_but_a_refusal(header: str) -> None:
     try:
         credentials = parse_basic(header)
     except RequestRefused:

@@ -27,7 +27,7 @@ def never_asked() -> bytes:
 @pytest.mark.parametrize("text", [TEXT, TEXT.rstrip(b"="), TEXT[:64] + b"\r\n" + TEXT[64:] + b"\n", b" \t" + TEXT])
 def test_the_binding_of_this_connection_is_accepted_however_its_base64_is_laid_out(
     mode: ChannelBindingMode, text: bytes
-):
+) -> None:
     verify_binding(csr_with(text), mode, lambda: BINDING)
 
 
@@ -46,33 +46,33 @@ def test_the_binding_of_this_connection_is_accepted_however_its_base64_is_laid_o
         TEXT.replace(b"+", b"-"),
     ],
 )
-def test_anything_else_is_a_mismatch(mode: ChannelBindingMode, text: bytes):
+def test_anything_else_is_a_mismatch(mode: ChannelBindingMode, text: bytes) -> None:
     with pytest.raises(CsrRefused) as refused:
         verify_binding(csr_with(text), mode, lambda: BINDING)
     assert refused.value.code == "channel_binding_mismatch"
     assert TEXT.decode() not in refused.value.reason
 
 
-def test_an_absent_binding_is_accepted_unless_it_is_required():
+def test_an_absent_binding_is_accepted_unless_it_is_required() -> None:
     verify_binding(csr_with(None), ChannelBindingMode.WHEN_PRESENT, never_asked)
     with pytest.raises(CsrRefused, match="linking of identity and proof of possession is required") as refused:
         verify_binding(csr_with(None), ChannelBindingMode.REQUIRED, never_asked)
     assert refused.value.code == "channel_binding_required"
 
 
-def test_the_attribute_is_left_alone_where_the_label_says_off():
+def test_the_attribute_is_left_alone_where_the_label_says_off() -> None:
     verify_binding(csr_with(b"shared secret"), ChannelBindingMode.OFF, never_asked)
     verify_binding(csr_with(None), ChannelBindingMode.OFF, never_asked)
 
 
 @pytest.mark.parametrize("text", [b"", b"=", TEXT])
-def test_a_connection_without_a_binding_matches_nothing_not_even_nothing(text: bytes):
+def test_a_connection_without_a_binding_matches_nothing_not_even_nothing(text: bytes) -> None:
     with pytest.raises(CsrRefused) as refused:
         verify_binding(csr_with(text), ChannelBindingMode.WHEN_PRESENT, lambda: b"")
     assert refused.value.code == "channel_binding_unavailable"
 
 
-def test_the_connections_own_refusal_is_passed_on():
+def test_the_connections_own_refusal_is_passed_on() -> None:
     refusal = CsrRefused("this session was resumed without extended master secret")
 
     def refuses() -> bytes:

@@ -29,10 +29,11 @@ from tests.wire.forge import (
     name_der,
     san_value,
 )
+from typing import Never
 
 
 @pytest.mark.parametrize("key_type", [key_type for key_type in all_key_types() if not key_type.startswith("rsa")])
-def test_every_key_type_is_decoded_and_its_possession_verified(key_type: str):
+def test_every_key_type_is_decoded_and_its_possession_verified(key_type: str) -> None:
     csr = decode_csr(make_csr(make_key(key_type), san=["dns:a.example", "ip:192.0.2.1"]))
     verify_possession(csr)
     assert key_type_of(csr.public_key) == KeyType(key_type)
@@ -54,7 +55,7 @@ def test_every_key_type_is_decoded_and_its_possession_verified(key_type: str):
 )
 def test_requests_of_openssl_are_decoded(
     tmp_path: Path, options: str, key_type: str, signature_hash: str | None, oid: str
-):
+) -> None:
     """Made by ``openssl req`` (OpenSSL 3.0) with a SAN, a key usage and a challengePassword."""
     config = tmp_path / "req.cnf"
     config.write_text(
@@ -73,30 +74,30 @@ def test_requests_of_openssl_are_decoded(
     assert csr.challenge_password == b"abc+/12="
 
 
-def test_an_unsupported_hash_and_an_unusual_key_size_are_for_the_policies_to_judge():
+def test_an_unsupported_hash_and_an_unusual_key_size_are_for_the_policies_to_judge() -> None:
     csr = decode_csr(make_csr(make_key("rsa1024"), hash_algorithm=SHA384()))
     assert csr.signature_hash == "sha384"
     assert key_type_of(csr.public_key) is None
 
 
 @pytest.mark.parametrize("tag", [0x0C, 0x13, 0x14, 0x16, 0x1C, 0x1E])
-def test_a_challenge_password_of_any_string_type_is_read_as_its_bytes(tag: int):
+def test_a_challenge_password_of_any_string_type_is_read_as_its_bytes(tag: int) -> None:
     csr = decode_csr(forge((CHALLENGE_PASSWORD, [bytes([tag, 4]) + b"ab+="])))
     assert csr.challenge_password == b"ab+="
 
 
-def test_unknown_attributes_are_ignored_even_with_many_values():
+def test_unknown_attributes_are_ignored_even_with_many_values() -> None:
     csr = decode_csr(forge(("1.2.3.4", [b"\x02\x01\x01", b"\x02\x01\x02"]), ("1.2.3.5", [])))
     assert csr.extensions == ()
 
 
-def test_unknown_extensions_are_kept_for_the_policies_to_judge():
+def test_unknown_extensions_are_kept_for_the_policies_to_judge() -> None:
     csr = decode_csr(forge(extensions=[extension("1.2.3.4", b"anything", critical=True)]))
     (kept,) = csr.extensions
     assert (kept.oid.dotted_string, kept.critical) == ("1.2.3.4", True)
 
 
-def test_an_extension_request_of_microsoft_is_read_like_the_standard_one():
+def test_an_extension_request_of_microsoft_is_read_like_the_standard_one() -> None:
     value = der.encode_extensions([extension(SAN, san_value("dns:a.example"))])
     assert decode_csr(forge((MICROSOFT_EXTENSION_REQUEST, [value]))).san == (general_name("dns:a.example"),)
 
@@ -111,16 +112,16 @@ def test_an_extension_request_of_microsoft_is_read_like_the_standard_one():
         (x509.NameOID.X500_UNIQUE_IDENTIFIER, BITS, b"\x00\x01"),
     ],
 )
-def test_a_subject_within_its_bounds_is_decoded(value: tuple[x509.ObjectIdentifier, bytes, bytes]):
+def test_a_subject_within_its_bounds_is_decoded(value: tuple[x509.ObjectIdentifier, bytes, bytes]) -> None:
     csr = decode_csr(forge(subject_der=name_der(value)))
     assert [attribute.oid for attribute in csr.subject] == [value[0]]
 
 
-def test_a_certificate_request_may_have_an_empty_subject():
+def test_a_certificate_request_may_have_an_empty_subject() -> None:
     assert decode_csr(forge(subject_der=b"\x30\x00")).subject == x509.Name([])
 
 
-def test_a_signature_by_another_key_is_no_proof_of_possession():
+def test_a_signature_by_another_key_is_no_proof_of_possession() -> None:
     signed = make_csr(KEY, challenge_password=b"abcd")
     other_key = make_key()
     other = other_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -140,18 +141,18 @@ def test_a_signature_by_another_key_is_no_proof_of_possession():
     ],
     ids=["key cannot sign", "algorithm of another key", "md5"],
 )
-def test_a_signature_that_cannot_be_verified_is_no_proof_of_possession(csr_der: bytes):
+def test_a_signature_that_cannot_be_verified_is_no_proof_of_possession(csr_der: bytes) -> None:
     with pytest.raises(CsrRefused) as refused:
         verify_possession(decode_csr(csr_der))
     assert refused.value.code == "proof_of_possession_failed"
 
 
-def test_proof_of_possession_fails_closed_when_the_library_gives_up(monkeypatch: pytest.MonkeyPatch):
+def test_proof_of_possession_fails_closed_when_the_library_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     csr = decode_csr(make_csr(KEY))
 
     class GivesUp:
         @property
-        def is_signature_valid(self):
+        def is_signature_valid(self) -> Never:
             raise UnsupportedAlgorithm("not in this build")
 
     monkeypatch.setattr(x509, "load_der_x509_csr", lambda _: GivesUp())
@@ -171,14 +172,14 @@ def test_proof_of_possession_fails_closed_when_the_library_gives_up(monkeypatch:
 )
 def test_the_change_subject_name_attribute_of_rfc_6402_is_parsed(
     attribute: tuple[str, list[bytes]], subject: x509.Name | None, san: tuple[str, ...] | None
-):
+) -> None:
     change = decode_csr(forge(attribute, extensions=[])).change_subject_name
     assert change is not None
     assert change.subject == subject
     assert change.san == (None if san is None else tuple(map(general_name, san)))
 
 
-def test_the_fingerprint_outlives_a_new_signature_and_a_new_channel_binding():
+def test_the_fingerprint_outlives_a_new_signature_and_a_new_channel_binding() -> None:
     one = decode_csr(make_csr(KEY, san=["dns:a.example"], challenge_password=b"one"))
     other = decode_csr(make_csr(KEY, san=["dns:a.example"], challenge_password=b"other"))
     assert one.der != other.der
@@ -186,7 +187,7 @@ def test_the_fingerprint_outlives_a_new_signature_and_a_new_channel_binding():
     assert len(bytes.fromhex(one.fingerprint)) == 32
 
 
-def test_the_fingerprint_changes_with_everything_that_would_be_certified():
+def test_the_fingerprint_changes_with_everything_that_would_be_certified() -> None:
     san = extension(SAN, san_value("dns:a.example"))
     usage = extension("2.5.29.15", bytes.fromhex("03020780"))
     requests = [

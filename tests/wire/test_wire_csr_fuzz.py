@@ -58,19 +58,19 @@ def decode_and_verify(csr_der: bytes) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(mutated(), st.binary(max_size=100)))
-def test_mutated_truncated_and_random_bytes_raise_nothing_but_refusals(csr_der: bytes):
+def test_mutated_truncated_and_random_bytes_raise_nothing_but_refusals(csr_der: bytes) -> None:
     decode_and_verify(csr_der)
 
 
 @settings(max_examples=200, deadline=None)
 @given(FORGED_EXTENSIONS)
-def test_forged_extensions_raise_nothing_but_refusals(extensions: list[der.Extension]):
+def test_forged_extensions_raise_nothing_but_refusals(extensions: list[der.Extension]) -> None:
     decode_and_verify(forge(extensions=extensions))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([CHANGE_SUBJECT_NAME, CHALLENGE_PASSWORD, EXTENSION_REQUEST]), SMALL_DER)
-def test_forged_attributes_raise_nothing_but_refusals(oid: str, value: bytes):
+def test_forged_attributes_raise_nothing_but_refusals(oid: str, value: bytes) -> None:
     try:
         der.tlv(value)
     except ValueError:
@@ -87,7 +87,7 @@ NAMES = st.lists(st.tuples(NAME_OIDS, STRING_TAGS, st.binary(max_size=9)), max_s
 
 @settings(max_examples=200, deadline=None)
 @given(NAMES, NAMES)
-def test_forged_names_raise_nothing_but_refusals(subject_der: bytes, directory_name_der: bytes):
+def test_forged_names_raise_nothing_but_refusals(subject_der: bytes, directory_name_der: bytes) -> None:
     general_name_der = b"\xa4" + bytes([len(directory_name_der)]) + directory_name_der
     san = extension(SAN, b"\x30" + bytes([len(general_name_der)]) + general_name_der)
     decode_and_verify(forge(subject_der=subject_der))

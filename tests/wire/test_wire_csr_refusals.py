@@ -44,7 +44,7 @@ def refusal(csr_der: bytes) -> str:
     ],
     ids=["nothing", "empty", "trailing", "certificate", "key", "version"],
 )
-def test_what_is_not_pkcs10_is_malformed(body: bytes):
+def test_what_is_not_pkcs10_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed, match="PKCS#10"):
         decode_csr(body)
 
@@ -78,7 +78,7 @@ def test_what_is_not_pkcs10_is_malformed(body: bytes):
         (forge(subject_der=name("x" * 64, OU="y").public_bytes().replace(b"x" * 64, b"x\n" * 32)), "control"),
     ],
 )
-def test_what_cannot_be_certified_is_refused_with_its_reason(csr_der: bytes, says: str):
+def test_what_cannot_be_certified_is_refused_with_its_reason(csr_der: bytes, says: str) -> None:
     with pytest.raises(CsrRefused, match=says):
         decode_csr(csr_der)
 
@@ -95,16 +95,18 @@ def test_what_cannot_be_certified_is_refused_with_its_reason(csr_der: bytes, say
         ((x509.NameOID.GIVEN_NAME, UTF8, b"x" * 256), "2.5.4.42 has 256 characters; at most 255"),
     ],
 )
-def test_subjects_are_held_to_the_bounds_of_rfc_5280(value: tuple[x509.ObjectIdentifier, bytes, bytes], says: str):
+def test_subjects_are_held_to_the_bounds_of_rfc_5280(
+    value: tuple[x509.ObjectIdentifier, bytes, bytes], says: str
+) -> None:
     assert says in refusal(forge(subject_der=name_der(value)))
 
 
-def test_an_endless_subject_is_refused():
+def test_an_endless_subject_is_refused() -> None:
     many = name_der(*[(x509.NameOID.GIVEN_NAME, UTF8, b"x" * 100)] * 50)
     assert "longer than 4096 bytes" in refusal(forge(subject_der=many))
 
 
-def test_a_san_is_held_to_its_limits():
+def test_a_san_is_held_to_its_limits() -> None:
     decode_csr(forge(extensions=[extension(SAN, san_value(*["dns:a.example"] * MAX_SAN_ENTRIES))]))
     too_many = san_value(*["dns:a.example"] * (MAX_SAN_ENTRIES + 1))
     assert "101 SubjectAltName entries; at most 100" in refusal(forge(extensions=[extension(SAN, too_many)]))
@@ -116,7 +118,7 @@ def test_a_san_is_held_to_its_limits():
     assert "control" in refusal(forge(extensions=[extension(SAN, bell)]))
 
 
-def test_ten_thousand_names_are_refused_before_they_are_parsed():
+def test_ten_thousand_names_are_refused_before_they_are_parsed() -> None:
     unparsable = b"\xff" * MAX_EXTENSIONS_BYTES
     huge = san_value(*["dns:a"] * 10_000)
     for value in (huge, unparsable):
@@ -139,17 +141,17 @@ def test_ten_thousand_names_are_refused_before_they_are_parsed():
         ("3010300e310c300a06035504030c030a0a0a", "control"),
     ],
 )
-def test_another_change_subject_name_is_refused(value: str, says: str):
+def test_another_change_subject_name_is_refused(value: str, says: str) -> None:
     assert says in refusal(forge((CHANGE_SUBJECT_NAME, [bytes.fromhex(value.replace(" ", ""))])))
 
 
-def test_a_long_or_repeated_change_subject_name_is_refused():
+def test_a_long_or_repeated_change_subject_name_is_refused() -> None:
     long = x509.Name([x509.NameAttribute(x509.NameOID.GIVEN_NAME, "x" * 200)] * 30)
     assert "longer than 4096" in refusal(forge(change_subject_name(long)))
     one, other = change_subject_name(name("one")), change_subject_name(name("other"))
     assert "2 ChangeSubjectName attributes" in refusal(forge(one, other))
 
 
-def test_unreadable_extensions_are_found_one_by_one_or_not_at_all():
+def test_unreadable_extensions_are_found_one_by_one_or_not_at_all() -> None:
     assert csr_names.unparsable_extensions(EXTENSIONS) == ()
     assert csr_names.unparsable_extensions(b"\x30") == ()

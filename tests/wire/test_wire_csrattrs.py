@@ -24,14 +24,14 @@ KEY_USAGE = WantedExtension("2.5.29.15", bytes.fromhex("03020780"), critical=Tru
 EXT_KEY_USAGE = WantedExtension("2.5.29.37", bytes.fromhex("300a06082b06010505070302"))
 
 
-def test_the_example_of_rfc_8951_is_read():
+def test_the_example_of_rfc_8951_is_read() -> None:
     assert decode(RFC_8951_EXAMPLE) == CsrAttributes(
         oids=(CHALLENGE_PASSWORD, ECDSA_WITH_SHA384),
         attributes=(AttributeHint(EC_PUBLIC_KEY, (SECP384R1,)), AttributeHint(EXTENSION_REQUEST, (MAC_ADDRESS,))),
     )
 
 
-def test_the_parts_of_the_rfc_8951_example_are_written_byte_for_byte():
+def test_the_parts_of_the_rfc_8951_example_are_written_byte_for_byte() -> None:
     """All but its id-ExtensionReq, which holds a bare OID where an ``Extensions`` value belongs."""
     written = encode(
         CsrAttributes(
@@ -43,11 +43,11 @@ def test_the_parts_of_the_rfc_8951_example_are_written_byte_for_byte():
     assert written == b"\x30" + bytes([len(content)]) + content
 
 
-def test_nothing_to_say_is_none():
+def test_nothing_to_say_is_none() -> None:
     assert encode(CsrAttributes()) is None
 
 
-def test_all_wanted_extensions_share_one_extension_request_with_one_value():
+def test_all_wanted_extensions_share_one_extension_request_with_one_value() -> None:
     der = encode(CsrAttributes(extensions=(KEY_USAGE, EXT_KEY_USAGE, KEY_USAGE)))
     assert der is not None
     key_usage = "300e 0603551d0f 0101ff 0404 03020780"
@@ -56,14 +56,14 @@ def test_all_wanted_extensions_share_one_extension_request_with_one_value():
     assert der == bytes.fromhex(expected.replace(" ", ""))
 
 
-def test_hints_of_one_type_become_one_attribute_with_a_sorted_set_of_values():
+def test_hints_of_one_type_become_one_attribute_with_a_sorted_set_of_values() -> None:
     hints = (AttributeHint(EC_PUBLIC_KEY, (SECP256R1,)), AttributeHint(EC_PUBLIC_KEY, (SECP384R1, SECP256R1)))
     der = encode(CsrAttributes(attributes=hints))
     assert der is not None
     assert decode(der).attributes == (AttributeHint(EC_PUBLIC_KEY, (SECP384R1, SECP256R1)),)
 
 
-def test_a_hint_without_values_is_a_bare_oid():
+def test_a_hint_without_values_is_a_bare_oid() -> None:
     assert encode(CsrAttributes(attributes=(AttributeHint("1.2.3"),))) == encode(CsrAttributes(oids=("1.2.3", "1.2.3")))
 
 
@@ -76,7 +76,7 @@ def test_a_hint_without_values_is_a_bare_oid():
         (CsrAttributes(oids=("not an oid",)), "InvalidValue"),
     ],
 )
-def test_what_no_client_could_read_is_not_written(attributes: CsrAttributes, says: str):
+def test_what_no_client_could_read_is_not_written(attributes: CsrAttributes, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         encode(attributes)
 
@@ -105,25 +105,25 @@ def csr_attributes(draw: st.DrawFn) -> CsrAttributes:
 
 @settings(deadline=None)
 @given(csr_attributes())
-def test_what_is_written_is_read_again(attributes: CsrAttributes):
+def test_what_is_written_is_read_again(attributes: CsrAttributes) -> None:
     der = encode(attributes)
     assert (CsrAttributes() if der is None else decode(der)) == attributes
 
 
 @settings(deadline=None)
 @given(st.one_of(st.binary(max_size=60), st.integers(0, 66).map(lambda n: RFC_8951_EXAMPLE[:n] + b"\x31\x00")))
-def test_reading_raises_nothing_but_malformed(der: bytes):
+def test_reading_raises_nothing_but_malformed(der: bytes) -> None:
     try:
         decode(der)
     except RequestRefused as refused:
         assert isinstance(refused, Malformed)  # noqa: PT017  # the other outcome, a value, is as good
 
 
-def test_an_empty_sequence_says_nothing():
+def test_an_empty_sequence_says_nothing() -> None:
     assert decode(b"\x30\x00") == CsrAttributes()
 
 
-def test_openssl_parses_what_is_written():
+def test_openssl_parses_what_is_written() -> None:
     der = encode(CsrAttributes(oids=(CHALLENGE_PASSWORD,), extensions=(KEY_USAGE,)))
     command = ["openssl", "asn1parse", "-inform", "DER"]
     printed = subprocess.run(command, input=der, capture_output=True, check=True).stdout.decode()

@@ -17,7 +17,7 @@ from kipuka_core.wire.media_type import PKCS7_MIME, PKCS10, is_acceptable
         None,
     ],
 )
-def test_pkcs10_is_accepted_however_it_is_written_and_when_nothing_is_said(content_type: str | None):
+def test_pkcs10_is_accepted_however_it_is_written_and_when_nothing_is_said(content_type: str | None) -> None:
     assert is_acceptable(content_type, PKCS10)
 
 
@@ -33,10 +33,10 @@ def test_pkcs10_is_accepted_however_it_is_written_and_when_nothing_is_said(conte
         "text/plain; application/pkcs10",
     ],
 )
-def test_a_clearly_wrong_type_is_not_accepted(content_type: str):
+def test_a_clearly_wrong_type_is_not_accepted(content_type: str) -> None:
     assert not is_acceptable(content_type, PKCS10)
 
 
-def test_the_pem_quirk_is_only_for_certificate_requests():
+def test_the_pem_quirk_is_only_for_certificate_requests() -> None:
     assert not is_acceptable("application/x-pem-file", PKCS7_MIME)
     assert is_acceptable("application/pkcs7-mime; smime-type=CMC-request", PKCS7_MIME)

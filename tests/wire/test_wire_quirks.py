@@ -7,7 +7,7 @@ from kipuka_core.wire.quirks import ClientTraits, quirk_of, response_columns
 STRONGSWAN = ClientTraits("TLSv1.2", "1.1", frozenset(("host", "content-type", "content-length", "authorization")))
 
 
-def test_a_client_of_the_strongswan_kind_gets_one_single_line():
+def test_a_client_of_the_strongswan_kind_gets_one_single_line() -> None:
     assert response_columns(STRONGSWAN) is None
     assert quirk_of(STRONGSWAN) == "single_line_base64"
 
@@ -23,6 +23,6 @@ def test_a_client_of_the_strongswan_kind_gets_one_single_line():
         ),
     ],
 )
-def test_every_other_client_gets_lines_of_64_columns(traits: ClientTraits):
+def test_every_other_client_gets_lines_of_64_columns(traits: ClientTraits) -> None:
     assert response_columns(traits) == 64
     assert quirk_of(traits) is None

@@ -31,10 +31,10 @@ class Gate:
         self._reached.set()
         assert self._open.wait(30)
 
-    async def held(self):
+    async def held(self) -> None:
         await asyncio.to_thread(self._reached.wait, 30)
 
-    async def release(self):
+    async def release(self) -> None:
         self._open.set()
         await self._blocked
 
@@ -64,7 +64,7 @@ def transactions(store: SqlStore):
 
 async def test_concurrent_commits_share_one_transaction_and_one_insert_per_table(
     store: SqlStore, transactions: list[str]
-):
+) -> None:
     for number in range(8):
         await store.add_otp(otp(f"otp-{number}"), otp_event())
         await reserve(store, f"request-{number}", otp_id=f"otp-{number}")
@@ -81,7 +81,7 @@ async def test_concurrent_commits_share_one_transaction_and_one_insert_per_table
     ]
 
 
-async def test_a_failing_job_takes_no_other_with_it(store: SqlStore):
+async def test_a_failing_job_takes_no_other_with_it(store: SqlStore) -> None:
     await commit(store, record("3"))
     outcomes = await in_one_batch(store, *(commit(store, record(str(n), request_id=f"again-{n}")) for n in range(1, 6)))
     assert [type(outcome) for outcome in outcomes] == [type(None), type(None), AlreadyIssued, type(None), type(None)]
@@ -89,7 +89,7 @@ async def test_a_failing_job_takes_no_other_with_it(store: SqlStore):
     assert len(await store.search_events()) == 5
 
 
-async def test_a_database_error_of_one_job_takes_no_other_with_it(store: SqlStore):
+async def test_a_database_error_of_one_job_takes_no_other_with_it(store: SqlStore) -> None:
     outcomes = await in_one_batch(
         store,
         store.add_event(FACT),
@@ -100,7 +100,7 @@ async def test_a_database_error_of_one_job_takes_no_other_with_it(store: SqlStor
     assert len(await store.search_events()) == 2
 
 
-async def test_a_cancelled_caller_neither_undoes_nor_loses_the_write(store: SqlStore):
+async def test_a_cancelled_caller_neither_undoes_nor_loses_the_write(store: SqlStore) -> None:
     gate = Gate(store)
     await gate.held()
     task = asyncio.create_task(commit(store, record("1")))
@@ -113,7 +113,7 @@ async def test_a_cancelled_caller_neither_undoes_nor_loses_the_write(store: SqlS
     assert await store.find_certificate(ISSUER, "1") == record("1")
 
 
-async def test_a_cancelled_caller_does_not_cost_the_others_of_its_batch_their_answers(store: SqlStore):
+async def test_a_cancelled_caller_does_not_cost_the_others_of_its_batch_their_answers(store: SqlStore) -> None:
     gate = Gate(store)
     await gate.held()
     first, second = (asyncio.create_task(commit(store, record(serial_hex))) for serial_hex in ("1", "2"))
@@ -124,7 +124,7 @@ async def test_a_cancelled_caller_does_not_cost_the_others_of_its_batch_their_an
     assert first.cancelled()
 
 
-async def test_a_connection_that_broke_is_replaced(store: SqlStore):
+async def test_a_connection_that_broke_is_replaced(store: SqlStore) -> None:
     def break_it(batch: Batch) -> None:
         connection = batch.connection.connection.driver_connection
         assert connection is not None
@@ -136,7 +136,7 @@ async def test_a_connection_that_broke_is_replaced(store: SqlStore):
     await store.ping()
 
 
-async def test_a_commit_that_fails_is_not_tried_again_and_the_next_batch_is_written(store: SqlStore):
+async def test_a_commit_that_fails_is_not_tried_again_and_the_next_batch_is_written(store: SqlStore) -> None:
     runs: list[str] = []
 
     def fails_at_commit(batch: Batch) -> None:
@@ -151,7 +151,7 @@ async def test_a_commit_that_fails_is_not_tried_again_and_the_next_batch_is_writ
     assert len(await store.search_events()) == 1
 
 
-async def test_a_release_right_behind_a_cancelled_commit_does_not_take_its_reservation(store: SqlStore):
+async def test_a_release_right_behind_a_cancelled_commit_does_not_take_its_reservation(store: SqlStore) -> None:
     await store.add_otp(otp(), otp_event())
     await reserve(store, "request-1")
     outcomes = await in_one_batch(store, commit(store, record("1", otp_id="otp-1")), store.release("request-1"))
@@ -159,7 +159,7 @@ async def test_a_release_right_behind_a_cancelled_commit_does_not_take_its_reser
     assert await store.find_certificate(ISSUER, "1") is not None
 
 
-async def test_closing_finishes_what_is_queued(url: str):
+async def test_closing_finishes_what_is_queued(url: str) -> None:
     async with open_store(url) as store:
         gate = Gate(store)
         await gate.held()
@@ -171,7 +171,7 @@ async def test_closing_finishes_what_is_queued(url: str):
         assert len(await store.search_events()) == 20
 
 
-async def test_a_full_queue_is_unavailable_until_there_is_room(url: str):
+async def test_a_full_queue_is_unavailable_until_there_is_room(url: str) -> None:
     async with open_store(url, max_pending=3) as store:
         gate = Gate(store)
         await gate.held()
@@ -185,14 +185,14 @@ async def test_a_full_queue_is_unavailable_until_there_is_room(url: str):
         await store.add_event(FACT)
 
 
-async def test_reads_do_not_wait_for_a_held_writer(store: SqlStore):
+async def test_reads_do_not_wait_for_a_held_writer(store: SqlStore) -> None:
     gate = Gate(store)
     await gate.held()
     assert await store.find_certificate(ISSUER, "1") is None
     await gate.release()
 
 
-async def test_a_closed_store_is_unavailable(url: str):
+async def test_a_closed_store_is_unavailable(url: str) -> None:
     async with open_store(url) as store:
         pass
     for call in (store.ping(), store.add_event(FACT), store.find_certificate(ISSUER, "1")):
@@ -200,7 +200,7 @@ async def test_a_closed_store_is_unavailable(url: str):
             await call
 
 
-async def test_a_broken_database_is_unavailable_and_the_error_holds_no_values(store: SqlStore, tmp_path: Path):
+async def test_a_broken_database_is_unavailable_and_the_error_holds_no_values(store: SqlStore, tmp_path: Path) -> None:
     await store.add_otp(otp(), otp_event())
     database = tmp_path / "kipuka.db"
     await store._write(lambda batch: batch.connection.exec_driver_sql("DROP TABLE certificate_names"))
@@ -214,7 +214,7 @@ async def test_a_broken_database_is_unavailable_and_the_error_holds_no_values(st
 
 async def test_a_database_that_another_program_locks_for_long_is_unavailable_and_then_works_again(
     url: str, tmp_path: Path
-):
+) -> None:
     async with open_store(url, busy_timeout_seconds=0.05) as store:
         other = sqlite3.connect(tmp_path / "kipuka.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -33,19 +33,19 @@ async def revoke(store: SqlStore, serial_hex: str, reason: int = 1, now: datetim
     return await store.revoke_certificate(ISSUER, serial_hex, reason=reason, now=now, event=event)
 
 
-async def test_a_committed_certificate_is_found_as_it_was_recorded(store: SqlStore):
+async def test_a_committed_certificate_is_found_as_it_was_recorded(store: SqlStore) -> None:
     certificate = await commit(store, record("ab", not_before=NOW + timedelta(microseconds=1), sans=("ip:192.0.2.1",)))
     assert await store.find_certificate(ISSUER, "ab") == certificate
     assert await store.find_certificate(ISSUER, "ac") is None
     assert await store.find_certificate("b2" * 32, "ab") is None
 
 
-async def test_a_commit_records_its_event(store: SqlStore):
+async def test_a_commit_records_its_event(store: SqlStore) -> None:
     certificate = await commit(store, record("ab"))
     assert await store.search_events() == [issued_event(certificate).as_dict()]
 
 
-async def test_the_same_issuer_and_serial_are_refused_and_nothing_of_the_second_is_recorded(store: SqlStore):
+async def test_the_same_issuer_and_serial_are_refused_and_nothing_of_the_second_is_recorded(store: SqlStore) -> None:
     await store.add_otp(otp(), otp_event())
     await commit(store, record("ab"))
     await reserve(store, "second")
@@ -57,19 +57,19 @@ async def test_the_same_issuer_and_serial_are_refused_and_nothing_of_the_second_
     await commit(store, record("ac", request_id="second", otp_id="otp-1"))  # its reservation is still there
 
 
-async def test_a_request_gets_one_certificate(store: SqlStore):
+async def test_a_request_gets_one_certificate(store: SqlStore) -> None:
     await commit(store, record("ab", request_id="only"))
     with pytest.raises(AlreadyIssued):
         await commit(store, record("ac", request_id="only"))
 
 
-async def test_certificates_that_no_request_asked_for_do_not_exclude_one_another(store: SqlStore):
+async def test_certificates_that_no_request_asked_for_do_not_exclude_one_another(store: SqlStore) -> None:
     await commit(store, record("ab", request_id=""))
     await commit(store, record("ac", request_id=""))
     assert [found.request_id for found in await store.search_certificates()] == ["", ""]
 
 
-async def test_a_lost_reservation_records_nothing(store: SqlStore):
+async def test_a_lost_reservation_records_nothing(store: SqlStore) -> None:
     await store.add_otp(otp(), otp_event())
     with pytest.raises(ReservationLost):
         await commit(store, record("ab", otp_id="otp-1"))
@@ -77,7 +77,7 @@ async def test_a_lost_reservation_records_nothing(store: SqlStore):
     assert [event["event"] for event in await store.search_events()] == ["otp_created"]
 
 
-async def test_a_certificate_is_replayable_for_its_password_and_csr_since_a_moment(store: SqlStore):
+async def test_a_certificate_is_replayable_for_its_password_and_csr_since_a_moment(store: SqlStore) -> None:
     await store.add_otp(otp(), otp_event())
     await reserve(store, "request-ab")
     certificate = await commit(store, record("ab", otp_id="otp-1"))
@@ -90,7 +90,7 @@ async def test_a_certificate_is_replayable_for_its_password_and_csr_since_a_mome
     assert await store.replayable("otp-1", FINGERPRINT, before) is None
 
 
-async def test_search_finds_names_exactly_or_by_prefix_in_any_case(store: SqlStore):
+async def test_search_finds_names_exactly_or_by_prefix_in_any_case(store: SqlStore) -> None:
     await commit(store, record("1", subject="CN=Pump-7,O=Example", sans=("dns:pump-7.example", "ip:192.0.2.7")))
     await commit(store, record("2", subject="CN=pump-70", sans=(), issued_at=NOW + timedelta(seconds=1)))
     await commit(store, record("3", subject=r"CN=Smith\, John+UID=x", sans=("uri:urn:dev:7",)))
@@ -109,7 +109,7 @@ async def test_search_finds_names_exactly_or_by_prefix_in_any_case(store: SqlSto
     assert await serials("*") == ["2", "3", "1"]
 
 
-async def test_search_filters_by_serial_and_status_newest_first_within_the_limit(store: SqlStore, clock: Clock):
+async def test_search_filters_by_serial_and_status_newest_first_within_the_limit(store: SqlStore, clock: Clock) -> None:
     for number in range(1, 6):
         expires = NOW + timedelta(days=1 if number < 3 else 100)
         issued_at = NOW + timedelta(seconds=number)
@@ -130,7 +130,7 @@ async def test_search_filters_by_serial_and_status_newest_first_within_the_limit
         await serials(status="forgotten")
 
 
-async def test_revoking_keeps_the_first_time_and_reason_except_after_a_hold(store: SqlStore):
+async def test_revoking_keeps_the_first_time_and_reason_except_after_a_hold(store: SqlStore) -> None:
     for serial_hex in ("1", "2"):
         await commit(store, record(serial_hex))
     later = NOW + timedelta(minutes=1)
@@ -155,11 +155,11 @@ async def test_revoking_keeps_the_first_time_and_reason_except_after_a_hold(stor
         ({}, "ix_certificates_issued_at_id"),
     ],
 )
-async def test_a_search_is_a_range_of_an_index(store: SqlStore, url: str, wanted: dict[str, Any], index: str):
+async def test_a_search_is_a_range_of_an_index(store: SqlStore, url: str, wanted: dict[str, Any], index: str) -> None:
     statements = []
     thread = store._read.__self__
 
-    def note(connection: Any, cursor: Any, statement: Any, parameters: Any, context: Any, executemany: Any):
+    def note(connection: Any, cursor: Any, statement: Any, parameters: Any, context: Any, executemany: Any) -> None:
         statements.append((statement, parameters))
 
     event.listen(thread._engine, "before_cursor_execute", note)

@@ -70,7 +70,7 @@ class Worker:
     async def line(self):
         return (await self.process.stdout.readline()).decode().strip()
 
-    def go(self):
+    def go(self) -> None:
         self.process.stdin.write(b"go\n")
 
     async def finished(self):
@@ -96,7 +96,7 @@ async def workers(url: str):
             await worker.process.wait()
 
 
-async def test_two_processes_that_write_at_once_lose_nothing(url: str, workers: StartWorkers):
+async def test_two_processes_that_write_at_once_lose_nothing(url: str, workers: StartWorkers) -> None:
     for worker in await workers("a", "b", what="commit"):
         await worker.finished()
     async with open_store(url) as store:
@@ -105,7 +105,7 @@ async def test_two_processes_that_write_at_once_lose_nothing(url: str, workers: 
         assert len(await store.search_events(limit=1000)) == 200
 
 
-async def test_two_processes_that_reserve_at_once_get_one_reservation(store: SqlStore, workers: StartWorkers):
+async def test_two_processes_that_reserve_at_once_get_one_reservation(store: SqlStore, workers: StartWorkers) -> None:
     await store.add_otp(otp(), otp_event())
     outcomes = []
     for worker in await workers("a", "b", what="reserve"):
@@ -115,7 +115,7 @@ async def test_two_processes_that_reserve_at_once_get_one_reservation(store: Sql
 
 async def test_after_a_kill_the_next_start_frees_the_leases_and_keeps_what_waits(
     store: SqlStore, url: str, clock: Clock, workers: StartWorkers
-):
+) -> None:
     for otp_id in ("otp-1", "otp-2"):
         await store.add_otp(otp(otp_id), otp_event(otp_id))
     (worker,) = await workers("a", what="hold")
@@ -131,7 +131,7 @@ async def test_after_a_kill_the_next_start_frees_the_leases_and_keeps_what_waits
         await after.commit(certificate, issued_event(certificate))
 
 
-async def test_a_start_frees_leases_that_ran_out_and_keeps_what_waits(store: SqlStore, url: str, clock: Clock):
+async def test_a_start_frees_leases_that_ran_out_and_keeps_what_waits(store: SqlStore, url: str, clock: Clock) -> None:
     for otp_id in ("otp-1", "otp-2"):
         await store.add_otp(otp(otp_id), otp_event(otp_id))
     await reserve(store, "leased", otp_id="otp-1", lease_seconds=60)
@@ -143,7 +143,7 @@ async def test_a_start_frees_leases_that_ran_out_and_keeps_what_waits(store: Sql
         assert await reserve(other, "next", otp_id="otp-2", csr_fingerprint="other") is Reservation.BUSY
 
 
-def test_a_process_is_dead_only_when_that_is_known():
+def test_a_process_is_dead_only_when_that_is_known() -> None:
     own = owner.this_process()
     host, pid, start_time = own.rsplit(":", 2)
     assert not owner.died_here(own)

@@ -20,7 +20,7 @@ from kipuka_core.edges.store.tables import metadata
 from kipuka_core.errors import ConfigurationError
 
 
-async def open_and_close(url: str, **options: Any):
+async def open_and_close(url: str, **options: Any) -> None:
     async with open_store(url, **options):
         pass
 
@@ -32,7 +32,7 @@ async def refusal(url: str, **options: Any):
     return str(caught.value)
 
 
-def run_sql(path: Path, *statements: str):
+def run_sql(path: Path, *statements: str) -> None:
     connection = sqlite3.connect(path)
     for statement in statements:
         connection.execute(statement)
@@ -52,7 +52,7 @@ def definitions(path: Path):
     }
 
 
-async def test_the_migrations_give_the_schema_of_the_tables(url: str, tmp_path: Path):
+async def test_the_migrations_give_the_schema_of_the_tables(url: str, tmp_path: Path) -> None:
     await open_and_close(url)
     engine = create_engine(url)
     with engine.connect() as connection:
@@ -65,14 +65,14 @@ async def test_the_migrations_give_the_schema_of_the_tables(url: str, tmp_path: 
     assert definitions(tmp_path / "kipuka.db").keys() == definitions(tmp_path / "other.db").keys()
 
 
-def test_the_head_in_the_code_is_the_newest_migration():
+def test_the_head_in_the_code_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
     assert schema.HEAD in schema._known_revisions()
 
 
-async def test_a_second_start_does_not_import_alembic(url: str):
+async def test_a_second_start_does_not_import_alembic(url: str) -> None:
     await open_and_close(url)
     program = (
         "import asyncio, sys\n"
@@ -86,7 +86,7 @@ async def test_a_second_start_does_not_import_alembic(url: str):
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program, url], check=True)
 
 
-async def test_stores_that_open_a_new_file_at_once_migrate_it_once(url: str):
+async def test_stores_that_open_a_new_file_at_once_migrate_it_once(url: str) -> None:
     await asyncio.gather(*(open_and_close(url) for _ in range(4)))
 
 
@@ -94,7 +94,7 @@ def file_modes(directory: Path):
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
 
 
-async def test_the_database_is_private_whatever_the_umask(url: str, tmp_path: Path):
+async def test_the_database_is_private_whatever_the_umask(url: str, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         async with open_store(url) as store:
@@ -106,43 +106,43 @@ async def test_the_database_is_private_whatever_the_umask(url: str, tmp_path: Pa
     assert set(modes.values()) == {0o600}
 
 
-async def test_writes_are_synced_and_foreign_keys_are_on(store: SqlStore):
+async def test_writes_are_synced_and_foreign_keys_are_on(store: SqlStore) -> None:
     def ask(pragma: str):
         return store._write(lambda batch: batch.connection.exec_driver_sql(f"PRAGMA {pragma}").scalar())
 
     assert [await ask(pragma) for pragma in ("journal_mode", "synchronous", "foreign_keys")] == ["wal", 2, 1]
 
 
-async def test_a_database_of_a_newer_kipuka_is_refused(url: str, tmp_path: Path):
+async def test_a_database_of_a_newer_kipuka_is_refused(url: str, tmp_path: Path) -> None:
     await open_and_close(url)
     run_sql(tmp_path / "kipuka.db", "UPDATE alembic_version SET version_num = '9999'")
     assert "schema 9999" in await refusal(url)
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(url: str, tmp_path: Path):
+async def test_a_migration_that_fails_leaves_nothing_behind(url: str, tmp_path: Path) -> None:
     run_sql(tmp_path / "kipuka.db", "CREATE TABLE requests (id)")
     assert str(tmp_path / "kipuka.db") in await refusal(url)
     assert definitions(tmp_path / "kipuka.db").keys() == {"requests"}
 
 
-async def test_a_missing_directory_is_named(tmp_path: Path):
+async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'missing'} does not exist" in await refusal(default_sqlite_url(tmp_path / "missing"))
 
 
-async def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path):
+async def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "kipuka.db").mkdir()
     message = await refusal(default_sqlite_url(tmp_path))
     assert f"{tmp_path / 'kipuka.db'}: cannot be opened for writing" in message
 
 
-async def test_a_file_that_is_no_database_is_named(url: str, tmp_path: Path):
+async def test_a_file_that_is_no_database_is_named(url: str, tmp_path: Path) -> None:
     (tmp_path / "kipuka.db").write_bytes(b"this is a letter and not a database" * 100)
     message = await refusal(url)
     assert message.startswith(f"db.url: {tmp_path / 'kipuka.db'}: ")
     assert "not a database" in message
 
 
-async def test_a_database_that_another_program_holds_is_named(url: str, tmp_path: Path):
+async def test_a_database_that_another_program_holds_is_named(url: str, tmp_path: Path) -> None:
     await open_and_close(url)
     other = sqlite3.connect(tmp_path / "kipuka.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -161,18 +161,18 @@ async def test_a_database_that_another_program_holds_is_named(url: str, tmp_path
         ("no url, but a secret", "is not a database URL"),
     ],
 )
-async def test_a_url_that_cannot_be_used_says_what_to_write(url: str, expected: str):
+async def test_a_url_that_cannot_be_used_says_what_to_write(url: str, expected: str) -> None:
     message = await refusal(url)
     assert message.startswith("db.url: ")
     assert expected in message
     assert "secret" not in message
 
 
-async def test_an_unreachable_postgresql_is_one_line_without_the_password():
+async def test_an_unreachable_postgresql_is_one_line_without_the_password() -> None:
     message = await refusal("postgresql://kipuka:hunter2@127.0.0.1:1/kipuka")
     assert message.startswith("db.url: ")
     assert "hunter2" not in message
 
 
-def test_the_default_database_is_a_file_in_the_state_directory(tmp_path: Path):
+def test_the_default_database_is_a_file_in_the_state_directory(tmp_path: Path) -> None:
     assert default_sqlite_url(tmp_path) == f"sqlite:///{tmp_path}/kipuka.db"
