@@ -209,7 +209,7 @@ def make_csr(  # every CSR field that a test may want to set
 ) -> bytes:
     """A PKCS#10 request as DER."""
     key = key or make_key()
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject or name(common_name))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name(common_name) if subject is None else subject)
     if san:
         alternative = x509.SubjectAlternativeName([general_name(text) for text in san])
         builder = builder.add_extension(alternative, critical=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,7 +122,7 @@ UNAVAILABLE = {
 UNAVAILABLE_AT_LABELS = ("approval", "serverkeygen", "fullcmc", "ra_clients")
 
 
-def _value(config: Config, path: str) -> object:
+def _value(config: Config, path: str) -> Any:
     return reduce(getattr, path.split("."), config)
 
 

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from kipuka_core.config import parse
 from kipuka_core.config.reference import builtin_settings, example_toml, render_page, render_schema, write_reference
@@ -37,7 +38,7 @@ class _Names(Settings):
     """Names."""
 
 
-PLUGINS = {"auth.otp": _Otp, "ca[local]": _Local, "policy.names": _Names, "hsm": _Otp}
+PLUGINS: dict[str, type[BaseModel]] = {"auth.otp": _Otp, "ca[local]": _Local, "policy.names": _Names, "hsm": _Otp}
 
 
 @pytest.mark.parametrize("name", ["configuration.md", "configuration.schema.json"])

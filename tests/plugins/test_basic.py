@@ -2,7 +2,7 @@
 # ruff: noqa: ASYNC240 - a test may block its own event loop
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -36,12 +36,12 @@ LINES = "# fleet\n\n" + DEVICE_LINE + bcrypt_line("meter", "battery staple", "$2
 
 
 @pytest.fixture
-def users_file(tmp_path: Path):
+def users_file(tmp_path: Path) -> Path:
     return write_private(tmp_path / "users", LINES.encode())
 
 
 @pytest.fixture
-def bench(tmp_path: Path, users_file: Path):
+def bench(tmp_path: Path, users_file: Path) -> "Bench":
     return Bench(tmp_path)
 
 
@@ -54,7 +54,7 @@ class Bench:
         self.work: list[str] = []
         plain = make_services(base_dir)
 
-        async def run_blocking(function: Callable[..., Any], *arguments: Any):
+        async def run_blocking(function: Callable[..., Any], *arguments: Any) -> Any:
             self.work.append(function.__name__)
             return await plain.run_blocking(function, *arguments)
 
@@ -63,7 +63,7 @@ class Bench:
         )
 
     @asynccontextmanager
-    async def open(self):
+    async def open(self) -> AsyncIterator[Authenticator]:
         async with basic.PROVIDER.open(basic.BasicSettings(users_file="users"), self.services) as port:
             self.work.clear()
             yield port

@@ -1,7 +1,7 @@
 """The contract suite for CA backends finds careless ones."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kipuka_builtin.local_ca import PROVIDER, LocalCaSettings
-from kipuka_core import Approved, CaBackend, CaChain, Issued, Template
+from kipuka_core import Approved, CaBackend, CaChain, Issued, Template, Wait
 from kipuka_core.testing import pki
 from kipuka_core.testing.contracts.ca_backend import CaBackendContract, check_serials
 from kipuka_core.testing.samples import write_private
@@ -34,40 +34,44 @@ class CarelessCa(CaBackend):
         self.inner = inner
         self.tamper = tamper
 
-    async def chain(self):
+    async def chain(self) -> CaChain:
         return await self.inner.chain()
 
-    async def issue(self, approved: Approved):
+    async def issue(self, approved: Approved) -> Issued | Wait:
         return await self.inner.issue(replace(approved, template=self.tamper(approved.template)))
 
 
 class IssuesCaCertificates(CarelessCa):
-    async def issue(self, approved: Approved):
+    async def issue(self, approved: Approved) -> Issued:
         return Issued(ISSUING.leaf(key=pki.make_key(), ca=True).certificate)
 
 
 class KeepsTheRequestInItself(CarelessCa):
-    async def issue(self, approved: Approved):
+    async def issue(self, approved: Approved) -> Issued | Wait:
         self.approved = approved
         await asyncio.sleep(0)
         return await self.inner.issue(self.approved)
 
 
 class AlwaysTheSame(CarelessCa):
-    issued = None
+    issued: Issued | Wait | None = None
 
-    async def issue(self, approved: Approved):
+    async def issue(self, approved: Approved) -> Issued | Wait:
         self.issued = self.issued or await self.inner.issue(approved)
         return self.issued
 
 
 class ReturnsACertificate(CarelessCa):
-    async def issue(self, approved: Approved):
-        return (await self.inner.issue(approved)).certificate
+    async def issue(  # type: ignore[override]  # its mistake
+        self, approved: Approved
+    ) -> x509.Certificate:
+        issued = await self.inner.issue(approved)
+        assert isinstance(issued, Issued), issued
+        return issued.certificate
 
 
 class WritesIntoTheTemplate(CarelessCa):
-    async def issue(self, approved: Approved):
+    async def issue(self, approved: Approved) -> Issued | Wait:
         object.__setattr__(approved.template, "ext_key_usage", ())
         return await self.inner.issue(approved)
 
@@ -76,12 +80,12 @@ class ChainOf(CarelessCa):
     def __init__(self, *certificates: x509.Certificate) -> None:
         self.certificates = certificates
 
-    async def chain(self):
+    async def chain(self) -> CaChain:
         return CaChain(certificates=self.certificates)
 
 
 @pytest.fixture
-async def local(tmp_path: Path):
+async def local(tmp_path: Path) -> AsyncIterator[CaBackend]:
     (tmp_path / "ca.pem").write_bytes(ISSUING.pem + ROOT.pem)
     write_private(tmp_path / "ca.key", pki.key_pem(ISSUING.key))
     settings = LocalCaSettings(cert="ca.pem", key="ca.key", validity_days=9999)

@@ -1,5 +1,6 @@
 """The key store ``file``."""
 
+import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, x25519
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from pydantic import ValidationError
 
 from kipuka_builtin import file_keys
@@ -32,12 +34,12 @@ def warnings() -> list[str]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, warnings: list[str]):
+def store(tmp_path: Path, warnings: list[str]) -> file_keys.FileKeyStore:
     return file_keys.FileKeyStore(file_keys.FileKeySettings(), make_services(tmp_path, warn=warnings.append))
 
 
 @pytest.fixture(autouse=True)
-def keys_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def keys_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_private(tmp_path / "plain.pem", PLAIN)
     write_private(tmp_path / "encrypted.pem", ENCRYPTED)
     write_private(tmp_path / "password", f"{PASSWORD}\n".encode())
@@ -57,7 +59,8 @@ def pem(
     key: Any, format_: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8, password: bytes | None = None
 ) -> bytes:
     protection = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, format_, protection)
+    content: bytes = key.private_bytes(serialization.Encoding.PEM, format_, protection)
+    return content
 
 
 class TestContract(KeyStoreContract):
@@ -72,7 +75,7 @@ class TestContract(KeyStoreContract):
         return "file:encrypted.pem"
 
     @pytest.fixture
-    def public_key(self):
+    def public_key(self) -> CertificatePublicKeyTypes:
         return KEY.public_key()
 
     @pytest.fixture
@@ -247,7 +250,7 @@ async def test_a_key_that_cannot_be_written_is_an_error_and_leaves_nothing(
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(file_keys.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(ConfigurationError, match="cannot be written: No space left"):
         await store.generate("made.pem", "ecdsa256")
     assert not (keys_dir / "made.pem").exists()
@@ -256,6 +259,7 @@ async def test_a_key_that_cannot_be_written_is_an_error_and_leaves_nothing(
 def test_a_question_mark_in_a_file_name_is_written_as_in_any_uri(tmp_path: Path) -> None:
     location = parse_key_uri("file:what%3F.pem?password-file=a%26b", tmp_path)
     assert location.path == tmp_path / "what?.pem"
+    assert location.password.file is not None
     assert location.password.file.name == "a&b"
     assert not parse_key_uri("plain.pem", tmp_path).password
     assert parse_key_uri("plain.pem", tmp_path).password == PasswordSource()

@@ -1,6 +1,7 @@
 """CA backend ``local``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,14 +12,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID
-from pkilint import loader, report
-from pkilint.pkix import certificate as pkix_certificate
+from pkilint import loader, report  # type: ignore[import-untyped]  # ships no types
+from pkilint.pkix import certificate as pkix_certificate  # type: ignore[import-untyped]  # ships no types
 from pkilint.pkix import extension as extension_types
 from pkilint.pkix import name
-from pkilint.validation import ValidationFindingSeverity
+from pkilint.validation import ValidationFindingSeverity  # type: ignore[import-untyped]  # ships no types
 
-from kipuka_builtin.local_ca import PROVIDER, LocalCaSettings
-from kipuka_core import Approved, ConfigurationError, Signer, Unavailable
+from kipuka_builtin.local_ca import PROVIDER, LocalCa, LocalCaSettings
+from kipuka_core import Approved, ConfigurationError, Services, Signer, Unavailable
 from kipuka_core.model.key_usage import key_usage_extension
 from kipuka_core.testing import pki
 from kipuka_core.testing.contracts.ca_backend import CaBackendContract, check_as_approved
@@ -49,7 +50,7 @@ class TestLocalCaKeepsTheContract(CaBackendContract):
     provider = PROVIDER
 
     @pytest.fixture
-    def settings(self, tmp_path: Path):
+    def settings(self, tmp_path: Path) -> Mapping[str, Any]:
         return write_ca(tmp_path, ISSUING)
 
 
@@ -57,11 +58,11 @@ class TestLocalCaInAWorkerThreadKeepsTheContract(CaBackendContract):
     provider = PROVIDER
 
     @pytest.fixture
-    def settings(self, tmp_path: Path):
+    def settings(self, tmp_path: Path) -> Mapping[str, Any]:
         return write_ca(tmp_path, ISSUING) | URLS
 
     @pytest.fixture
-    def services(self, tmp_path: Path):
+    def services(self, tmp_path: Path) -> Services:
         return make_services(tmp_path, open_signer=blocking_signer)
 
 
@@ -77,8 +78,11 @@ def approve(authority: pki.Authority, key_type: str = "ecdsa256", san: Sequence[
     )
 
 
-def opened(directory: Path, table: Mapping[str, Any], **services: Any):
-    return PROVIDER.open(LocalCaSettings(**table), make_services(directory, **services))
+@asynccontextmanager
+async def opened(directory: Path, table: Mapping[str, Any], **services: Any) -> AsyncIterator[LocalCa]:
+    async with PROVIDER.open(LocalCaSettings(**table), make_services(directory, **services)) as backend:
+        assert isinstance(backend, LocalCa)
+        yield backend
 
 
 async def refusal(directory: Path, table: Mapping[str, Any], **services: Any) -> str:
@@ -89,7 +93,7 @@ async def refusal(directory: Path, table: Mapping[str, Any], **services: Any) ->
     return str(caught.value)
 
 
-def extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier):
+def extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> x509.Extension[Any]:
     return certificate.extensions.get_extension_for_oid(oid)
 
 
@@ -112,7 +116,9 @@ async def test_the_profile_is_that_of_rfc_5280(tmp_path: Path) -> None:
     assert certificate.not_valid_after_utc == approved.template.not_after
     ski = extension(ISSUING.certificate, ExtensionOID.SUBJECT_KEY_IDENTIFIER).value.digest
     assert extension(certificate, ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value.key_identifier == ski
-    expected = x509.SubjectKeyIdentifier.from_public_key(approved.enrolment.csr.public_key)
+    public_key = approved.enrolment.csr.public_key
+    assert isinstance(public_key, ec.EllipticCurvePublicKey)
+    expected = x509.SubjectKeyIdentifier.from_public_key(public_key)
     assert extension(certificate, ExtensionOID.SUBJECT_KEY_IDENTIFIER).value == expected
     assert extension(certificate, ExtensionOID.EXTENDED_KEY_USAGE).value == x509.ExtendedKeyUsage(
         [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -176,7 +182,7 @@ async def test_a_slow_key_signs_in_a_worker_thread_and_a_fast_one_does_not(tmp_p
         authority = pki.make_root(key_type=key_type)
         functions: list[str] = []
 
-        async def run_blocking(function, *arguments, functions=functions):  # noqa: ANN001, ANN002
+        async def run_blocking(function: Callable[..., Any], *arguments: Any, functions: list[str] = functions) -> Any:
             functions.append(function.__name__)
             return function(*arguments)
 
@@ -200,7 +206,8 @@ def lint(certificate: x509.Certificate) -> str:
     )
     linter = pkix_certificate.create_pkix_certificate_validator_container(decoders, validators)
     results = linter.validate(loader.load_certificate(certificate.public_bytes(Encoding.DER), "issued").root)
-    return report.ReportGeneratorPlaintext(results, ValidationFindingSeverity.NOTICE).generate().strip()
+    found: str = report.ReportGeneratorPlaintext(results, ValidationFindingSeverity.NOTICE).generate()
+    return found.strip()
 
 
 async def test_issued_certificates_pass_pkilint(tmp_path: Path) -> None:
@@ -296,6 +303,9 @@ async def test_a_key_store_that_signs_with_another_key_than_it_shows_is_refused(
     assert message == "ca.main.key: is not the key of the certificate in ca.pem"
 
 
+Buffer = bytes | bytearray | memoryview
+
+
 class Impostor(ec.EllipticCurvePrivateKey):
     """Shows one key and signs with another, as a token does when two objects have one label."""
 
@@ -303,16 +313,18 @@ class Impostor(ec.EllipticCurvePrivateKey):
     curve = ec.SECP256R1()
     key_size = 256
 
-    def public_key(self):
-        return ISSUING.key.public_key()
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        shown = ISSUING.key.public_key()
+        assert isinstance(shown, ec.EllipticCurvePublicKey)
+        return shown
 
-    def sign(self, data: bytes, signature_algorithm: ec.EllipticCurveSignatureAlgorithm):
+    def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         return self._other.sign(data, signature_algorithm)
 
-    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> Never:
+    def _refuse(self, *_arguments: Any, **_named: Any) -> Never:
         raise AssertionError("a CA key signs")
 
-    private_numbers = private_bytes = __copy__ = __deepcopy__ = exchange
+    exchange = private_numbers = private_bytes = __copy__ = __deepcopy__ = _refuse
 
 
 async def test_a_chain_that_ends_before_the_root_names_what_is_missing(tmp_path: Path) -> None:
@@ -406,7 +418,7 @@ async def test_a_ca_in_its_last_thirty_days_is_warned_of(tmp_path: Path) -> None
 
 async def test_ping_notices_a_key_that_went_away(tmp_path: Path) -> None:
     class Unplugged(Impostor):
-        def sign(self, data: bytes, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> Never:
+        def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> Never:
             raise OSError("token removed, PIN 1234")
 
     for key, message in ((Unplugged(), "the CA key does not answer"), (Impostor(), "is not the one of the CA")):

@@ -59,6 +59,12 @@ async def identify(services: Services, offer: Offer, **settings: object) -> Clie
         return await port.authenticate(offer)
 
 
+async def identity_of(services: Services, offer: Offer) -> ClientIdentity:
+    identity = await identify(services, offer)
+    assert identity is not None
+    return identity
+
+
 async def refusal(services: Services, offer: Offer) -> RequestRefused:
     with pytest.raises(RequestRefused) as caught:
         await identify(services, offer)
@@ -91,7 +97,7 @@ class TestContract(AuthenticatorContract):
 
 async def test_a_recorded_certificate_is_known_by_the_recorded_entity(services: Services, store: FakeStore) -> None:
     store.record(DEVICE.certificate, OWN.certificate, entity_id="asset-17")
-    identity = await identify(services, offer_of(DEVICE))
+    identity = await identity_of(services, offer_of(DEVICE))
     assert identity.entity_id == "asset-17"
     assert identity.names == {"cn:device", "dns:device.example"}
     assert identity.certificate == DEVICE.certificate
@@ -109,7 +115,7 @@ async def test_a_recorded_certificate_is_known_by_the_recorded_entity(services: 
 async def test_another_anchors_certificate_needs_no_record_and_is_known_by_its_first_usable_name(
     services: Services, common_name: str | None, san: list[str], entity_id: str
 ) -> None:
-    identity = await identify(services, offer_of(PARTNER.leaf(common_name, san)))
+    identity = await identity_of(services, offer_of(PARTNER.leaf(common_name, san)))
     assert identity.entity_id == entity_id
 
 
@@ -117,7 +123,7 @@ async def test_a_certificate_whose_every_name_holds_a_colon_is_known_by_its_key_
     services: Services,
 ) -> None:
     leaf = PARTNER.leaf("00:11:22:33:44:55")
-    identity = await identify(services, offer_of(leaf))
+    identity = await identity_of(services, offer_of(leaf))
     assert identity.entity_id == f"key-sha256-{public_key_id(leaf.certificate)}"
     assert identity.names == {"cn:00:11:22:33:44:55"}
 
@@ -161,7 +167,7 @@ async def test_a_certificate_that_was_not_made_for_clients_is_refused(
 async def test_a_certificate_without_limits_on_its_use_is_believed(
     services: Services, extensions: list[tuple[x509.ExtensionType, bool]]
 ) -> None:
-    assert (await identify(services, offer_of(special_leaf(PARTNER, *extensions)))).entity_id == "special"
+    assert (await identity_of(services, offer_of(special_leaf(PARTNER, *extensions)))).entity_id == "special"
 
 
 async def test_revocation_is_seen_at_the_next_request_of_the_same_connection(
@@ -192,7 +198,7 @@ async def test_an_unrecorded_certificate_of_an_own_ca_is_refused_unless_accepted
     unknown = offer_of(OWN.leaf("unknown"))
     assert (await refusal(services, unknown)).code == "certificate_unrecorded"
     accepting = replace(services, accept_unrecorded=True)
-    assert (await identify(accepting, unknown)).entity_id == "unknown"
+    assert (await identity_of(accepting, unknown)).entity_id == "unknown"
 
 
 async def test_listing_the_root_above_an_own_ca_does_not_make_unrecorded_certificates_count(services: Services) -> None:
@@ -207,7 +213,7 @@ async def test_what_another_ca_below_the_same_root_issued_counts_only_when_the_r
     assert await identify(services, sibling) is None
     assert await identify(replace(services, accept_unrecorded=True), sibling) is None
     listed = replace(services, client_anchors=(ROOT.certificate,))
-    assert (await identify(listed, sibling)).entity_id == "other"
+    assert (await identity_of(listed, sibling)).entity_id == "other"
 
 
 async def test_a_recorded_certificate_of_an_issuer_that_is_gone_counts_below_an_own_root(
@@ -230,7 +236,7 @@ async def test_a_renewed_ca_certificate_around_the_same_key_finds_the_old_record
     )  # fmt: skip
     rolled = replace(services, own_issuers=lambda: renewed.chain)
     chain = pki.Leaf(DEVICE.certificate, DEVICE.key, renewed.chain)
-    assert (await identify(rolled, offer_of(chain))).entity_id == "device"
+    assert (await identity_of(rolled, offer_of(chain))).entity_id == "device"
 
 
 async def test_a_ca_that_was_added_while_running_counts_at_once(services: Services, store: FakeStore) -> None:
@@ -258,7 +264,7 @@ async def test_a_revoked_certificate_stays_revoked_when_it_is_a_trust_anchor_its
 async def test_a_pinned_certificate_of_nobody_we_know_needs_no_record(services: Services) -> None:
     leaf = STRANGER.leaf("pinned")
     pinned = replace(services, client_anchors=(leaf.certificate,))
-    assert (await identify(pinned, offer_of(pki.Leaf(leaf.certificate, leaf.key)))).entity_id == "pinned"
+    assert (await identity_of(pinned, offer_of(pki.Leaf(leaf.certificate, leaf.key)))).entity_id == "pinned"
 
 
 async def test_configured_anchors_replace_the_default_ones(services: Services, tmp_path: Path) -> None:

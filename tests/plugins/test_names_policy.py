@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from kipuka_builtin.names import PROVIDER, NamesPolicy, NamesSettings
-from kipuka_core import Allow, ClientIdentity, ConfigurationError, Deny, DenyKind, Verdict
+from kipuka_core import Allow, ClientIdentity, ConfigurationError, Deny, DenyKind, Label, Verdict
 from kipuka_core.model.label import SubjectBinding
 from kipuka_core.testing import pki
 from kipuka_core.testing.contracts.policy import PolicyContract
@@ -29,11 +29,11 @@ class TestNamesPolicyWithoutBindingKeepsTheContract(PolicyContract):
     provider = PROVIDER
 
     @pytest.fixture
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return {"san_kinds": ["dns", "ip", "uri", "email", "dirname", "rid", "other"]}
 
     @pytest.fixture
-    def label(self):
+    def label(self) -> Label:
         return sample_label(subject_binding=SubjectBinding.ANY)
 
 
@@ -41,7 +41,7 @@ class TestNamesPolicyWithAPatternKeepsTheContract(PolicyContract):
     provider = PROVIDER
 
     @pytest.fixture
-    def label(self):
+    def label(self) -> Label:
         return sample_label(subject_binding=SubjectBinding.PATTERN, subject_pattern="{id}")
 
 
@@ -53,7 +53,7 @@ async def judge(
     entity_id: str = "device",
     settings: NamesSettings | None = None,
     **rules: Any,
-):
+) -> Verdict:
     if not isinstance(subject, x509.Name):
         subject = pki.name(subject)
     names = tuple(each if isinstance(each, x509.GeneralName) else pki.general_name(each) for each in san)
@@ -161,26 +161,30 @@ async def test_require_san_refuses_a_csr_without_one_and_advertises_it() -> None
 async def test_a_pattern_is_matched_as_a_whole_with_the_id_in_its_place(
     pattern: str | None, name: str, allowed: bool
 ) -> None:
-    rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": pattern}
+    rules: dict[str, Any] = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": pattern}
     for verdict in (await judge(name, **rules), await judge(None, (f"dns:{name.upper()}",), **rules)):
         assert (verdict == Allow()) is allowed
-        assert allowed or verdict.kind is DenyKind.PERMISSION
+        assert allowed or (isinstance(verdict, Deny) and verdict.kind is DenyKind.PERMISSION)
 
 
 async def test_an_entity_id_is_text_and_not_a_part_of_the_pattern() -> None:
-    rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}"}
+    rules: dict[str, Any] = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}"}
     assert await judge("a.*", entity_id="a.*", **rules) == Allow()
     refused(await judge("anything", entity_id="a.*", **rules), DenyKind.PERMISSION, "cn:anything")
 
 
 async def test_case_does_not_matter_in_a_dns_name_and_does_in_a_cn() -> None:
-    rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}", "entity_id": "Device"}
+    rules: dict[str, Any] = {
+        "subject_binding": SubjectBinding.PATTERN,
+        "subject_pattern": "{id}",
+        "entity_id": "Device",
+    }
     assert await judge(None, ("dns:device",), **rules) == Allow()
     refused(await judge("device", **rules), DenyKind.PERMISSION, "cn:device")
 
 
 async def test_every_name_has_to_match_the_pattern() -> None:
-    rules = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}"}
+    rules: dict[str, Any] = {"subject_binding": SubjectBinding.PATTERN, "subject_pattern": "{id}"}
     refused(await judge("device", ("dns:device", "dns:evil"), **rules), DenyKind.PERMISSION, "dns:evil")
 
 

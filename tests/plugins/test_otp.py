@@ -12,11 +12,12 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from kipuka_builtin import otp
-from kipuka_core import LockoutLimits, Offer, OneTimeCredential, WrongSecret
+from kipuka_core import LockoutLimits, Offer, OneTimeCredential, Services, WrongSecret
 from kipuka_core.domain import one_time_passwords
 from kipuka_core.errors import StoreUnavailable
 from kipuka_core.hooks.durations import Duration
 from kipuka_core.model.entity_id import entity_id_problem
+from kipuka_core.model.record import OneTimePassword
 from kipuka_core.testing.contracts.authenticator import AuthenticatorContract
 from kipuka_core.testing.fakes import FakeStore
 from kipuka_core.testing.samples import NOW, sample_label, sample_offer
@@ -31,7 +32,7 @@ def store() -> FakeStore:
 
 
 @pytest.fixture
-def port(tmp_path: Path, store: FakeStore):
+def port(tmp_path: Path, store: FakeStore) -> otp.OtpAuthenticator:
     return otp.OtpAuthenticator(otp.OtpSettings(), make_services(tmp_path, store=store))
 
 
@@ -39,7 +40,7 @@ class TestContract(AuthenticatorContract):
     provider = otp.PROVIDER
 
     @pytest.fixture
-    def services(self, tmp_path: Path, store: FakeStore):
+    def services(self, tmp_path: Path, store: FakeStore) -> Services:
         return make_services(tmp_path, store=store)
 
     @pytest.fixture
@@ -64,6 +65,7 @@ class TestContract(AuthenticatorContract):
 
 async def test_the_token_alone_says_whose_it_is(port: otp.OtpAuthenticator) -> None:
     identity = await port.authenticate(sample_offer(username="", password=TOKEN))
+    assert identity is not None
     assert identity.entity_id == "device"
     assert identity.one_time == OneTimeCredential(RECORD.id)
 
@@ -82,16 +84,17 @@ async def test_an_unusable_password_is_an_identity_whose_reservation_will_fail(
 ) -> None:
     store.passwords = [replace(RECORD, **state)]
     identity = await port.authenticate(sample_offer(username="device", password=TOKEN, label=sample_label("here")))
+    assert identity is not None
     assert identity.one_time == OneTimeCredential(RECORD.id)
 
 
 async def test_a_hash_that_the_store_matched_loosely_is_not_believed(
-    port: otp.OtpAuthenticator, store: FakeStore
+    port: otp.OtpAuthenticator, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def find_loosely(token_hash: bytes):
+    async def find_loosely(token_hash: bytes) -> OneTimePassword:
         return RECORD
 
-    store.find_otp = find_loosely
+    monkeypatch.setattr(store, "find_otp", find_loosely)
     with pytest.raises(WrongSecret):
         await port.authenticate(sample_offer(username="device", password="wrong-token"))
     assert await port.authenticate(sample_offer(username="", password="wrong-token")) is None
@@ -159,9 +162,10 @@ def test_an_entity_id_that_no_client_could_send_is_refused(entity_id: str) -> No
 
 
 @pytest.mark.parametrize("numbers", [{"ttl_seconds": 0}, {"ttl_seconds": 10**12}, {"max_usage": 0}, {"token_bits": 64}])
-def test_a_password_with_numbers_out_of_range_is_refused(numbers: dict[str, int]) -> None:
+def test_a_password_with_numbers_out_of_range_is_refused(numbers: dict[str, Any]) -> None:
+    wrong: dict[str, Any] = {"ttl_seconds": 60} | numbers
     with pytest.raises(ValueError, match=r"one-time password|token needs"):
-        one_time_passwords.new_one_time_password("device", now=NOW, **({"ttl_seconds": 60} | numbers))
+        one_time_passwords.new_one_time_password("device", now=NOW, **wrong)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kipuka_builtin import tls_files
-from kipuka_core import ConfigurationError
+from kipuka_core import ConfigurationError, ServerIdentity
 from kipuka_core.testing import pki
 from kipuka_core.testing.contracts.tls_material import TlsMaterialContract, serve_with
 from kipuka_core.testing.samples import write_private
@@ -23,7 +24,7 @@ def put(directory: Path, leaf: pki.Leaf) -> None:
 
 
 @pytest.fixture(autouse=True)
-def tls_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def tls_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     put(tmp_path, SERVER)
     write_private(tmp_path / "plain.key", SERVER.key_pem)
     write_private(tmp_path / "password", PASSWORD.encode())
@@ -31,7 +32,9 @@ def tls_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return tmp_path
 
 
-async def identity_of(directory: Path, warnings: list[str] | None = None, *, strict: bool = False, **settings: str):
+async def identity_of(
+    directory: Path, warnings: list[str] | None = None, *, strict: bool = False, **settings: str
+) -> ServerIdentity:
     collected = [] if warnings is None else warnings
     services = make_services(directory, strict_permissions=strict, warn=collected.append)
     table = {"cert": "server.pem", "key": "server.key"} | settings
@@ -69,7 +72,7 @@ async def test_paths_are_relative_to_the_configuration(tls_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [{"key_password_env": "TLS_KEY_PASSWORD"}, {"key_password_file": "password"}])
-async def test_an_encrypted_key_serves_with_its_password(tls_dir: Path, source: dict[str, str]) -> None:
+async def test_an_encrypted_key_serves_with_its_password(tls_dir: Path, source: dict[str, Any]) -> None:
     identity = await identity_of(tls_dir, **source)
     assert identity.key_password == PASSWORD.encode()
     serve_with(identity)
@@ -93,11 +96,12 @@ async def test_certificate_and_key_may_share_a_file(tls_dir: Path) -> None:
         ({"key": "server.key", "key_password_file": "wrong"}, "password is wrong"),
     ],
 )
-async def test_an_error_says_which_file_and_what_is_wrong(tls_dir: Path, settings: dict[str, str], says: str) -> None:
+async def test_an_error_says_which_file_and_what_is_wrong(tls_dir: Path, settings: dict[str, Any], says: str) -> None:
     write_private(tls_dir / "other.key", pki.key_pem(pki.make_key()))
     write_private(tls_dir / "wrong", b"wrong")
+    table: dict[str, Any] = {"key": "plain.key"} | settings
     with pytest.raises(ConfigurationError, match=says):
-        await identity_of(tls_dir, **({"key": "plain.key"} | settings))
+        await identity_of(tls_dir, **table)
 
 
 async def test_a_key_that_others_can_read_is_warned_of_or_refused(tls_dir: Path) -> None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from kipuka_builtin.validity import PROVIDER, ValidityPolicy
-from kipuka_core import Allow, Deny
+from kipuka_core import Allow, Deny, Enrolment, Template
 from kipuka_core.testing import pki
 from kipuka_core.testing.contracts.policy import PolicyContract
 from kipuka_core.testing.samples import NOW, sample_csr, sample_enrolment, sample_label, sample_template
@@ -15,7 +15,7 @@ class TestValidityPolicyKeepsTheContract(PolicyContract):
     provider = PROVIDER
 
 
-def question(days: int, limit: int):
+def question(days: int, limit: int) -> tuple[Template, Enrolment]:
     template = sample_template(CSR, not_before=NOW, not_after=NOW + timedelta(days=days))
     return template, sample_enrolment(CSR, label=sample_label(max_validity_days=limit))
 

@@ -1,7 +1,7 @@
 import subprocess
 
 import pytest
-from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from kipuka_core.testing.pki import make_root
 from kipuka_core.wire.pkcs7 import certs_only
@@ -22,7 +22,7 @@ def test_openssl_reads_the_certificates_out_of_the_pkcs7() -> None:
 def test_nothing_is_signed_and_nothing_is_encapsulated() -> None:
     """RFC 5652 5.1: version 1, no digest algorithms, id-data without content, certificates, no signers."""
     der = certs_only([LEAF.certificate])
-    before, certificate, after = der.partition(LEAF.certificate.public_bytes(pkcs7.serialization.Encoding.DER))
+    before, certificate, after = der.partition(LEAF.certificate.public_bytes(Encoding.DER))
     assert certificate
     assert bytes.fromhex("06092a864886f70d010702") in before
     assert bytes.fromhex("0201013100300b06092a864886f70d010701a0") in before

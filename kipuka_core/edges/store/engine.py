@@ -32,15 +32,19 @@ class Engines:
     file_id: tuple[int, int] | None = None
     """Device and inode of that file when it was opened."""
 
-    def check_file(self) -> None:
-        """Raise OSError or SQLAlchemyError when the file was removed, replaced or damaged.
+    def check_identity(self) -> None:
+        """Raise OSError when the file was removed or replaced. Costs one system call.
 
         SQLite's open connections do not notice: they go on in a file that nobody will find again.
         """
+        if self.sqlite_file is not None and _file_id(self.sqlite_file) != self.file_id:
+            raise OSError(f"{self.sqlite_file} is not the file that was opened; restart kipuka")
+
+    def check_file(self) -> None:
+        """Raise OSError or SQLAlchemyError when the file was removed, replaced or damaged."""
+        self.check_identity()
         if self.sqlite_file is None:
             return
-        if _file_id(self.sqlite_file) != self.file_id:
-            raise OSError(f"{self.sqlite_file} is not the file that was opened; restart kipuka")
         with self.reader.connect() as connection:  # a new one, which reads the header
             connection.exec_driver_sql("SELECT 1 FROM sqlite_master").first()
 

@@ -232,7 +232,13 @@ async def open_store(
         await asyncio.to_thread(_prepare, engines, busy_timeout_seconds)
         threads = []
         for name, engine in (("kipuka-store-reader", engines.reader), ("kipuka-store-writer", engines.writer)):
-            thread = JobThread(engine, name=name, max_pending=max_pending, busy_timeout_seconds=busy_timeout_seconds)
+            thread = JobThread(
+                engine,
+                name=name,
+                max_pending=max_pending,
+                busy_timeout_seconds=busy_timeout_seconds,
+                check=engines.check_identity,
+            )
             stack.push_async_callback(thread.aclose)
             threads.append(thread)
         reader, writer = threads

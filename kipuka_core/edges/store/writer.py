@@ -70,8 +70,18 @@ class _CommitFailed(Exception):
 class JobThread:
     """Runs jobs in batches on one connection; made and used on one event loop."""
 
-    def __init__(self, engine: Engine, *, name: str, max_pending: int, busy_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        name: str,
+        max_pending: int,
+        busy_timeout_seconds: float,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``check`` runs before every batch; an OSError from it is StoreUnavailable for all of the batch."""
         self._engine = engine
+        self._check = check
         self._max_pending = max_pending
         self._busy_timeout_seconds = busy_timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -129,7 +139,10 @@ class JobThread:
 
     def _run_all(self, jobs: Sequence[_Job]) -> list[_Outcome]:
         try:
+            self._check()
             results = self._run_transaction(jobs)
+        except OSError as error:
+            return [_Outcome(job.future, error=StoreUnavailable(str(error))) for job in jobs]
         except Exception as error:  # noqa: BLE001  whatever a job raises belongs to its caller
             if len(jobs) > 1 and not _concerns_all(error):
                 # Somebody in this batch is guilty: alone, each gets what is its own.

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import Engine
+
 from kipuka_core.domain.ports import Store
+from kipuka_core.edges.store.writer import JobThread
 from kipuka_core.model.event import CertificateIssued, EnrolmentWaiting, OtpCreated, RequestDecided
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, RequestState, Reservation, StoredRequest
 from kipuka_core.testing.samples import NOW
@@ -27,6 +32,14 @@ class Clock:
     def advance(self, **duration: float) -> datetime:
         self.now += timedelta(**duration)
         return self.now
+
+
+def engine_behind(run: Callable[..., Any]) -> Engine:
+    """The engine of the thread that a store's ``_read`` or ``_write`` runs jobs in."""
+    assert inspect.ismethod(run)
+    thread = run.__self__
+    assert isinstance(thread, JobThread)
+    return thread._engine
 
 
 def record(serial_hex: str = "1", **fields: Any) -> RecordedCertificate:

@@ -15,7 +15,7 @@ from kipuka_core.errors import StoreUnavailable, Unavailable
 from kipuka_core.model.event import ServerStarted
 from kipuka_core.model.record import RecordedCertificate
 from kipuka_core.testing.samples import NOW
-from tests.edges.store.store_samples import ISSUER, issued_event, otp, otp_event, record, reserve
+from tests.edges.store.store_samples import ISSUER, engine_behind, issued_event, otp, otp_event, record, reserve
 
 FACT = ServerStarted(time=NOW, version="1")
 
@@ -39,7 +39,7 @@ class Gate:
         await self._blocked
 
 
-async def in_one_batch(store: SqlStore, *coroutines: Coroutine[Any, Any, Any]):
+async def in_one_batch(store: SqlStore, *coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
     gate = Gate(store)
     await gate.held()
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
@@ -48,15 +48,15 @@ async def in_one_batch(store: SqlStore, *coroutines: Coroutine[Any, Any, Any]):
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def commit(store: SqlStore, certificate: RecordedCertificate):
+def commit(store: SqlStore, certificate: RecordedCertificate) -> Coroutine[Any, Any, None]:
     return store.commit(certificate, issued_event(certificate))
 
 
 @pytest.fixture
-def transactions(store: SqlStore):
+def transactions(store: SqlStore) -> list[str]:
     """The statements that began, committed or rolled back a writing transaction."""
-    seen = []
-    engine = store._write.__self__._engine
+    seen: list[str] = []
+    engine = engine_behind(store._write)
     event.listen(engine, "commit", lambda _connection: seen.append("commit"))
     event.listen(engine, "rollback", lambda _connection: seen.append("rollback"))
     return seen
@@ -68,8 +68,8 @@ async def test_concurrent_commits_share_one_transaction_and_one_insert_per_table
     for number in range(8):
         await store.add_otp(otp(f"otp-{number}"), otp_event())
         await reserve(store, f"request-{number}", otp_id=f"otp-{number}")
-    statements = []
-    engine = store._write.__self__._engine
+    statements: list[str] = []
+    engine = engine_behind(store._write)
     event.listen(engine, "before_cursor_execute", lambda _c, _cursor, sql, *_: statements.append(sql.split("(")[0]))
     transactions.clear()
     await in_one_batch(store, *(commit(store, record(str(n), otp_id=f"otp-{n}")) for n in range(8)))
@@ -129,10 +129,11 @@ async def test_a_connection_that_broke_is_replaced(store: SqlStore) -> None:
         connection = batch.connection.connection.driver_connection
         assert connection is not None
         connection.close()
+        batch.connection.execute(text("SELECT 1"))
 
     for call in (store._write, store._read):
         with pytest.raises(StoreUnavailable):
-            await call(lambda batch: (break_it(batch), batch.connection.execute(text("SELECT 1"))))
+            await call(break_it)
     await store.ping()
 
 

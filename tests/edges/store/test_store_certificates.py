@@ -14,6 +14,7 @@ from tests.edges.store.store_samples import (
     FINGERPRINT,
     ISSUER,
     Clock,
+    engine_behind,
     issued_event,
     otp,
     otp_event,
@@ -23,12 +24,12 @@ from tests.edges.store.store_samples import (
 )
 
 
-async def commit(store: SqlStore, certificate: RecordedCertificate):
+async def commit(store: SqlStore, certificate: RecordedCertificate) -> RecordedCertificate:
     await store.commit(certificate, issued_event(certificate))
     return certificate
 
 
-async def revoke(store: SqlStore, serial_hex: str, reason: int = 1, now: datetime = NOW):
+async def revoke(store: SqlStore, serial_hex: str, reason: int = 1, now: datetime = NOW) -> bool:
     event = CertificateRevoked(time=now, serial=serial_hex, ca_id="default")
     return await store.revoke_certificate(ISSUER, serial_hex, reason=reason, now=now, event=event)
 
@@ -95,7 +96,7 @@ async def test_search_finds_names_exactly_or_by_prefix_in_any_case(store: SqlSto
     await commit(store, record("2", subject="CN=pump-70", sans=(), issued_at=NOW + timedelta(seconds=1)))
     await commit(store, record("3", subject=r"CN=Smith\, John+UID=x", sans=("uri:urn:dev:7",)))
 
-    async def serials(subject: str):
+    async def serials(subject: str) -> list[str]:
         return [found.serial_hex for found in await store.search_certificates(subject=subject)]
 
     assert await serials("pump-7") == ["1"]
@@ -117,7 +118,7 @@ async def test_search_filters_by_serial_and_status_newest_first_within_the_limit
     await revoke(store, "5")
     clock.advance(days=1)
 
-    async def serials(**wanted: Any):
+    async def serials(**wanted: Any) -> list[str]:
         return [found.serial_hex for found in await store.search_certificates(**wanted)]
 
     assert await serials() == ["5", "4", "3", "2", "1"]
@@ -141,6 +142,7 @@ async def test_revoking_keeps_the_first_time_and_reason_except_after_a_hold(stor
     assert not await revoke(store, "3")
     first, second = [await store.find_certificate(ISSUER, serial_hex) for serial_hex in ("1", "2")]
     assert first == replace(record("1"), status=CertificateStatus.REVOKED, revoked_at=NOW, revocation_reason=1)
+    assert second is not None
     assert (second.revoked_at, second.revocation_reason) == (later, 1)
     names = [event["event"] for event in await store.search_events()]
     assert names.count("certificate_revoked") == 3
@@ -156,13 +158,12 @@ async def test_revoking_keeps_the_first_time_and_reason_except_after_a_hold(stor
     ],
 )
 async def test_a_search_is_a_range_of_an_index(store: SqlStore, url: str, wanted: dict[str, Any], index: str) -> None:
-    statements = []
-    thread = store._read.__self__
+    statements: list[tuple[Any, Any]] = []
 
     def note(connection: Any, cursor: Any, statement: Any, parameters: Any, context: Any, executemany: Any) -> None:
         statements.append((statement, parameters))
 
-    event.listen(thread._engine, "before_cursor_execute", note)
+    event.listen(engine_behind(store._read), "before_cursor_execute", note)
     await store.search_certificates(**wanted)
     engine = create_engine(url)
     with engine.connect() as connection:

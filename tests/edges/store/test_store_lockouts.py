@@ -1,4 +1,5 @@
 import asyncio
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -12,13 +13,13 @@ LIMITS = LockoutLimits(max_failures=3, failure_window_seconds=60, lockout_second
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
 
-def at(seconds: float):
+def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
 async def fail(
     store: SqlStore, *moments: float, address: str = HERE, entity_id: str = "device", limits: LockoutLimits = LIMITS
-):
+) -> list[datetime | None]:
     return [await store.count_failure(address, entity_id, limits=limits, now=at(moment)) for moment in moments]
 
 
@@ -64,11 +65,11 @@ async def test_no_entity_name_stands_for_the_whole_address(store: SqlStore) -> N
 
 async def test_asking_costs_no_query_within_a_second(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monotonic = [1000.0]
-    monkeypatch.setattr(lockouts.time, "monotonic", lambda: monotonic[0])
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic[0])
     reads = []
     read = store._lockouts._read
 
-    async def counted(now: datetime):
+    async def counted(now: datetime) -> lockouts.Lockouts:
         reads.append(now)
         return await read(now)
 
@@ -87,7 +88,7 @@ async def test_a_snapshot_that_was_being_read_when_a_lockout_began_does_not_repl
 ) -> None:
     read, begun, go_on = store._lockouts._read, asyncio.Event(), asyncio.Event()
 
-    async def slow(now: datetime):
+    async def slow(now: datetime) -> lockouts.Lockouts:
         found = await read(now)
         begun.set()
         await go_on.wait()
@@ -108,7 +109,7 @@ async def test_lockouts_of_another_worker_are_seen_within_a_second(
     store: SqlStore, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monotonic = [1000.0]
-    monkeypatch.setattr(lockouts.time, "monotonic", lambda: monotonic[0])
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic[0])
     async with open_store(url) as other:
         store._lockouts.forget()
         assert await store.locked_until(HERE, "device", at(2)) is None

@@ -3,12 +3,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from kipuka_core.edges.store import SqlStore, open_store, owner
+from kipuka_core.errors import StoreUnavailable
 from kipuka_core.model.record import Reservation
 from kipuka_core.testing.samples import NOW
 from tests.edges.store.store_samples import Clock, issued_event, otp, otp_event, record, reserve, waiting
@@ -44,9 +47,6 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-StartWorkers = Callable[..., Awaitable[list["Worker"]]]
-
-
 class Worker:
     """A process with a store of its own; it works when told to."""
 
@@ -67,23 +67,29 @@ class Worker:
         assert await worker.line() == "ready"
         return worker
 
-    async def line(self):
+    async def line(self) -> str:
+        assert self.process.stdout is not None
         return (await self.process.stdout.readline()).decode().strip()
 
     def go(self) -> None:
+        assert self.process.stdin is not None
         self.process.stdin.write(b"go\n")
 
-    async def finished(self):
+    async def finished(self) -> bytes:
         output, _ = await self.process.communicate()
         assert self.process.returncode == 0
         return output
 
 
-@pytest.fixture
-async def workers(url: str):
-    started = []
+class StartWorkers(Protocol):
+    async def __call__(self, *names: str, what: str) -> list[Worker]: ...
 
-    async def start(*names: str, what: str):
+
+@pytest.fixture
+async def workers(url: str) -> AsyncIterator[StartWorkers]:
+    started: list[Worker] = []
+
+    async def start(*names: str, what: str) -> list[Worker]:
         started.extend([await Worker.start(url, name, what) for name in names])
         for worker in started:
             worker.go()
@@ -150,3 +156,16 @@ def test_a_process_is_dead_only_when_that_is_known() -> None:
     assert owner.died_here(f"{host}:{pid}:{int(start_time) - 1}")  # its id was given to this process since
     assert owner.died_here(f"{host}:4194305:1")  # above what Linux gives out
     assert not owner.died_here(f"elsewhere:{pid}:1")
+
+
+async def test_nothing_is_written_into_a_file_that_was_removed_or_replaced(url: str, tmp_path: Path) -> None:
+    async with open_store(url) as store:
+        await store.add_otp(otp(), otp_event())
+        database = tmp_path / "kipuka.db"
+        database.rename(tmp_path / "moved.db")
+        with pytest.raises(StoreUnavailable, match="restart"):
+            await store.add_event(otp_event())
+        with pytest.raises(StoreUnavailable, match="restart"):
+            await store.list_otps()
+        (tmp_path / "moved.db").rename(database)
+        assert len(await store.list_otps()) == 1

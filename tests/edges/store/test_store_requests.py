@@ -6,7 +6,7 @@ import pytest
 
 from kipuka_core.domain.ports import ReservationLost
 from kipuka_core.edges.store import SqlStore
-from kipuka_core.model.record import RequestState
+from kipuka_core.model.record import RequestState, StoredRequest
 from kipuka_core.testing.samples import NOW
 from tests.edges.store.store_samples import ISSUER, Clock, issued_event, record, rejected_event, waiting, waiting_event
 
@@ -18,8 +18,14 @@ async def commit(store: SqlStore, request_id: str, serial_hex: str = "1") -> Non
     await store.commit(certificate, issued_event(certificate))
 
 
-async def event_names(store: SqlStore):
+async def event_names(store: SqlStore) -> list[str]:
     return [event["event"] for event in await store.search_events()]
+
+
+async def found(store: SqlStore) -> StoredRequest:
+    row = await store.find_request("key")
+    assert row is not None
+    return row
 
 
 async def test_a_remembered_request_is_found_by_key_and_id(store: SqlStore) -> None:
@@ -64,7 +70,7 @@ async def test_a_decided_request_is_not_opened_again(store: SqlStore) -> None:
 async def test_a_refused_request_is_found_with_its_reason(store: SqlStore) -> None:
     await store.remember(waiting())
     await store.decide_request("first", refused_because="unknown device", event=rejected_event())
-    row = await store.find_request("key")
+    row = await found(store)
     assert (row.state, row.reason, row.decided_at) == (RequestState.REFUSED, "unknown device", NOW)
 
 
@@ -72,7 +78,9 @@ async def test_a_refusal_of_what_is_issued_changes_nothing_and_leaves_no_event(s
     await store.remember(waiting())
     await commit(store, "first")
     await store.decide_request("first", refused_because="too late", event=rejected_event())
-    assert (await store.get_request("first")).state is RequestState.ISSUED
+    row = await store.get_request("first")
+    assert row is not None
+    assert row.state is RequestState.ISSUED
     assert await event_names(store) == ["certificate_issued"]
 
 
@@ -90,7 +98,7 @@ async def test_the_certificate_of_a_waiting_request_stays_until_ten_minutes_afte
     await store.remember(waiting())
     await commit(store, "first")
     fetched_at = clock.advance(days=3)
-    assert (await store.find_request("key")).certificate_der == b"certificate 1"
+    assert (await found(store)).certificate_der == b"certificate 1"
     await store.mark_fetched("first", fetched_at)
     await store.mark_fetched("first", clock.advance(minutes=9))
     assert await store.find_request("key") is not None
@@ -105,13 +113,13 @@ async def test_an_approved_request_that_goes_through_an_intent_still_waits_to_be
     await store.remember(replace(waiting(), state=INTENT))
     await commit(store, "first")
     clock.advance(days=3)
-    assert (await store.find_request("key")).state is RequestState.ISSUED
+    assert (await found(store)).state is RequestState.ISSUED
 
 
 async def test_an_intent_that_is_answered_at_once_is_over_ten_minutes_later(store: SqlStore, clock: Clock) -> None:
     await store.remember(waiting(state=INTENT))
     await commit(store, "first")
-    assert (await store.find_request("key")).certificate_der == b"certificate 1"
+    assert (await found(store)).certificate_der == b"certificate 1"
     clock.advance(minutes=10)
     assert await store.find_request("key") is None
 
@@ -121,4 +129,4 @@ async def test_of_several_requests_with_a_key_the_newest_is_found(store: SqlStor
     await store.decide_request("first", refused_because="unknown device", event=rejected_event())
     later = clock.advance(seconds=1)
     await store.remember(waiting("second", created_at=later))
-    assert (await store.find_request("key")).id == "second"
+    assert (await found(store)).id == "second"

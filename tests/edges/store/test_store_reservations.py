@@ -23,7 +23,7 @@ LATER = NOW + timedelta(days=30)
 
 
 @pytest.fixture
-async def stocked(store: SqlStore):
+async def stocked(store: SqlStore) -> SqlStore:
     """A store with one single-use password."""
     await store.add_otp(otp(), otp_event())
     return store
@@ -164,6 +164,7 @@ async def test_an_approval_uses_the_reservation_up_under_either_id_and_closes_th
     await stocked.release("second")  # what the road does for a request that is answered with 202 again
     await commit(stocked, committing_id)
     row = await stocked.get_request("first")
+    assert row is not None
     assert (row.state, row.certificate_der) == ("issued", b"certificate 1")
     assert await reserve(stocked, "third") is Reservation.USED
 

@@ -25,7 +25,7 @@ async def open_and_close(url: str, **options: Any) -> None:
         pass
 
 
-async def refusal(url: str, **options: Any):
+async def refusal(url: str, **options: Any) -> str:
     with pytest.raises(ConfigurationError) as caught:
         await open_and_close(url, **options)
     assert "\n" not in str(caught.value)
@@ -40,7 +40,7 @@ def run_sql(path: Path, *statements: str) -> None:
     connection.close()
 
 
-def definitions(path: Path):
+def definitions(path: Path) -> dict[str, list[str] | None]:
     connection = sqlite3.connect(path)
     found = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
     connection.close()
@@ -90,7 +90,7 @@ async def test_stores_that_open_a_new_file_at_once_migrate_it_once(url: str) -> 
     await asyncio.gather(*(open_and_close(url) for _ in range(4)))
 
 
-def file_modes(directory: Path):
+def file_modes(directory: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
 
 
@@ -107,8 +107,8 @@ async def test_the_database_is_private_whatever_the_umask(url: str, tmp_path: Pa
 
 
 async def test_writes_are_synced_and_foreign_keys_are_on(store: SqlStore) -> None:
-    def ask(pragma: str):
-        return store._write(lambda batch: batch.connection.exec_driver_sql(f"PRAGMA {pragma}").scalar())
+    async def ask(pragma: str) -> object:
+        return await store._write(lambda batch: batch.connection.exec_driver_sql(f"PRAGMA {pragma}").scalar())
 
     assert [await ask(pragma) for pragma in ("journal_mode", "synchronous", "foreign_keys")] == ["wal", 2, 1]
 
