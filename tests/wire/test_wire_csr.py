@@ -1,5 +1,6 @@
 import subprocess
 from pathlib import Path
+from typing import Never
 
 import pytest
 from cryptography import x509
@@ -29,7 +30,6 @@ from tests.wire.forge import (
     name_der,
     san_value,
 )
-from typing import Never
 
 
 @pytest.mark.parametrize("key_type", [key_type for key_type in all_key_types() if not key_type.startswith("rsa")])

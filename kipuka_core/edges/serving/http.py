@@ -6,7 +6,8 @@ What is changed, and why:
   connection stays an HTTP request that carries the connection's TLS extension;
 * head and first body part of an HTTP/1.1 response leave in one write, which is one TLS record;
 * the timeouts run on one timer per connection, which is moved and not made anew; hypercorn starts tasks per request;
-* a request body that goes on after its HTTP/2 stream was answered is discarded; hypercorn 0.18 ends the connection.
+* a request body that goes on after its HTTP/2 stream was answered is discarded; hypercorn 0.18 ends the connection;
+* an HTTP/2 client that takes no response, or resets stream after stream, loses its connection and holds nothing.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ class HttpTimeouts:
 
     ``header_seconds``: from the connection, or from the first byte of a further request, to a complete request head.
     ``idle_seconds``: from a response to the next request, which HTTP/2 frames that are no request do not prolong.
+    ``request_seconds``: from the newest request head to the end of all responses, the client's reading included.
     """
 
     header_seconds: float = 10.0
     idle_seconds: float = 30.0
+    request_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +105,27 @@ class Http2(H2Protocol):
             },
         )
         self.connection.decoder.max_header_list_size = self.config.h2_max_header_list_size
+        self._given_up = 0
+
+    async def handle(self, event: Event) -> None:
+        """As before; a response that its client left no room for does not outlive the connection."""
+        await super().handle(event)
+        if isinstance(event, Closed):
+            for buffer in list(self.stream_buffers.values()):
+                await buffer.close()
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:
-            if isinstance(event, h2.events.RequestReceived) and (b":method", b"CONNECT") in event.headers:
+            if isinstance(event, h2.events.StreamReset) and event.stream_id in self.streams:
+                # Each costs this server a request and its client nothing, not even one of its concurrent streams
+                # ("rapid reset", CVE-2023-44487).
+                self._given_up += 1
+                if self._given_up > self.config.h2_max_concurrent_streams:
+                    self.connection.close_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+                    await self._flush()
+                    await self.send(Closed())
+                    return
+            if isinstance(event, h2.events.RequestReceived) and _is_not_for_us(event):
                 self._reset(event.stream_id)
             elif isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
                 self._discard(event)
@@ -183,7 +203,7 @@ class HttpConnection(TCPServer):
         self._waits_for_request = event.idle
         if not event.idle:
             self._has_served = True
-            self._watchdog.set(None)
+            self._watchdog.set(self._timeouts.request_seconds)
         elif self.context.terminated.is_set():
             self.writer.close()
         else:
@@ -208,6 +228,12 @@ class HttpConnection(TCPServer):
                 self._watchdog.set_at_most(self._timeouts.header_seconds)
             await self.protocol.handle(RawData(data))
         await self.protocol.handle(Closed())
+
+
+def _is_not_for_us(request: h2.events.RequestReceived) -> bool:
+    """CONNECT, and methods and paths that are not ASCII, which hypercorn cannot decode."""
+    pseudo = {bytes(name): bytes(value) for name, value in request.headers if name in {b":method", b":path"}}
+    return pseudo.get(b":method", b"").upper() == b"CONNECT" or not all(map(bytes.isascii, pseudo.values()))
 
 
 def _without_upgrade(request: h11.Request) -> h11.Request:

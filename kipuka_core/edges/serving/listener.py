@@ -41,6 +41,7 @@ class ListenerLimits:
     handshake_timeout_seconds: float = 10.0
     header_timeout_seconds: float = 10.0
     idle_timeout_seconds: float = 30.0
+    request_timeout_seconds: float = 300.0
     shutdown_timeout_seconds: float = 30.0
     max_header_bytes: int = 16384
     max_concurrent_streams: int = 100
@@ -95,7 +96,9 @@ class Listener:
             ),
             context=WorkerContext(None),
             timeouts=HttpTimeouts(
-                header_seconds=limits.header_timeout_seconds, idle_seconds=limits.idle_timeout_seconds
+                header_seconds=limits.header_timeout_seconds,
+                idle_seconds=limits.idle_timeout_seconds,
+                request_seconds=limits.request_timeout_seconds,
             ),
             server=bound.getsockname()[:2],
         )

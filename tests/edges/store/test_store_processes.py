@@ -163,9 +163,9 @@ async def test_nothing_is_written_into_a_file_that_was_removed_or_replaced(url: 
         await store.add_otp(otp(), otp_event())
         database = tmp_path / "kipuka.db"
         database.rename(tmp_path / "moved.db")
-        with pytest.raises(StoreUnavailable, match="kipuka.db"):
+        with pytest.raises(StoreUnavailable, match=r"kipuka\.db"):
             await store.add_event(otp_event())
-        with pytest.raises(StoreUnavailable, match="kipuka.db"):
+        with pytest.raises(StoreUnavailable, match=r"kipuka\.db"):
             await store.list_otps()
         (tmp_path / "moved.db").rename(database)
         assert len(await store.list_otps()) == 1
