@@ -83,7 +83,8 @@ class Assembly:
     road: Road
     approvals: Approvals
     est: EstApp
-    client_anchors: tuple[x509.Certificate, ...]
+    client_anchors: list[x509.Certificate]
+    """Shared with the plugins, and replaced in place when the files are read again."""
     own_issuers: tuple[x509.Certificate, ...]
     warnings: list[str]
     open_tls: Callable[[PluginTable], Any]
@@ -139,7 +140,7 @@ class _Builder:
         store = await self.stack.enter_async_context(open_store(self.database_url))
         guard = Guard(config.plugins.timeout)
         client_auth = config.tls.client_auth
-        anchors = load_anchors(client_auth.trust_anchors, where="tls.client_auth.trust_anchors", now=self.clock())
+        anchors = list(load_anchors(client_auth.trust_anchors, where="tls.client_auth.trust_anchors", now=self.clock()))
         services = self._services(store, tuple(all_labels.values()), anchors)
         opener = _Opener(plugins, services, config.base_dir, self.stack)
 
@@ -194,7 +195,7 @@ class _Builder:
         )
 
     def _services(
-        self, store: SqlStore, all_labels: tuple[Label, ...], anchors: tuple[x509.Certificate, ...]
+        self, store: SqlStore, all_labels: tuple[Label, ...], anchors: list[x509.Certificate]
     ) -> Services:
         config = self.config
         return Services(

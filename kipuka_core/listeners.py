@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from kipuka_core.assemble import Assembly
+from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import PluginTable
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.context import ServerTls, inspect_server_certificate
@@ -14,13 +14,17 @@ from kipuka_core.hooks.lifecycle import naming_the_key
 
 
 async def est_tls(assembly: Assembly) -> ServerTls:
-    """TLS of the EST listener: ``[tls]``; the own CAs are anchors too, so that devices can renew."""
+    """TLS of the EST listener: ``[tls]``; the own CAs are anchors too, so that devices can renew.
+
+    Called again on reload: certificate, key and anchors are as the files are now, for the plugins too.
+    """
     config = assembly.config
     client_auth = config.tls.client_auth
-    anchors = assembly.client_anchors
+    identity = await _identity(assembly, config.tls_material)
+    anchors = load_anchors(client_auth.trust_anchors, where="tls.client_auth.trust_anchors", now=utc_now())
+    assembly.client_anchors[:] = anchors
     if client_auth.trust_own_cas and client_auth.mode != "none":
         anchors = tuple(dict.fromkeys((*anchors, *assembly.own_issuers)))
-    identity = await _identity(assembly, config.tls_material)
     return ServerTls(
         certificate_file=identity[0],
         key_file=identity[1],

@@ -215,6 +215,8 @@ def _limits(config: Config) -> ListenerLimits:
         handshake_timeout_seconds=server.handshake_timeout,
         header_timeout_seconds=server.header_timeout,
         idle_timeout_seconds=server.idle_timeout,
+        # More than the slowest road: the body, every plugin up to its timeout, and a client that reads slowly.
+        request_timeout_seconds=server.body_timeout + 20 * config.plugins.timeout,
         shutdown_timeout_seconds=server.shutdown_timeout,
     )
 

@@ -48,6 +48,8 @@ class Authentication:
             if offer.credentials is not None:
                 await self._count_failure(offer, offer.credentials.username)
             raise self._not_authenticated(offer)
+        # Again: of many attempts sent at once, those that were under way when the lockout began tell nothing.
+        await self._refuse_locked_out(offer)
         return identity
 
     async def _first_identity(self, offer: Offer) -> ClientIdentity | None:
@@ -90,7 +92,9 @@ class Authentication:
     async def _count_failure(self, offer: Offer, entity_id: str) -> None:
         address, entity_id = offer.connection.source_address, _countable(entity_id)
         until = await self.store.count_failure(address, entity_id, limits=self.limits, now=offer.time)
-        if until is not None:
+        if until is None:
+            await self._refuse_locked_out(offer)
+        else:
             await self.events.emit(_locked_out(offer, entity_id, until))
 
     def _not_authenticated(self, offer: Offer) -> NotAuthenticated:

@@ -47,7 +47,7 @@ class Services:
     state_dir: Path
     labels: Sequence[Label]
     client_anchors: Sequence[x509.Certificate]
-    """``[tls.client_auth] trust_anchors``."""
+    """``[tls.client_auth] trust_anchors``, as they are now: SIGHUP reads them again."""
     own_issuers: Callable[[], Sequence[x509.Certificate]]
     """Every certificate of the own CAs, previous generations included."""
     accept_unrecorded: bool

@@ -34,10 +34,11 @@ _SAN_CHARACTERS: dict[type[x509.GeneralName], int] = {
     x509.RFC822Name: 255,  # RFC 5280 A.1, ub-emailaddress-length
     x509.UniformResourceIdentifier: 2048,
 }
-# By tag: UTF8String, UniversalString, BMPString; Numeric-, Printable-, Teletex-, IA5- and VisibleString.
+# By tag: UTF8String, UniversalString, BMPString; Numeric-, Printable-, Teletex- and IA5String.
 _CODECS = {b"\x0c": "utf-8", b"\x1c": "utf-32-be", b"\x1e": "utf-16-be"} | dict.fromkeys(
-    (b"\x12", b"\x13", b"\x14", b"\x16", b"\x1a"), "latin-1"
+    (b"\x12", b"\x13", b"\x14", b"\x16"), "latin-1"
 )
+_BIT_STRING = b"\x03"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -85,10 +86,14 @@ def _encoded(name: x509.Name) -> bytes:
 
 
 def _text(attribute: der.NameAttribute) -> str:
-    """The value of an attribute; hex where it is not a string (a BIT STRING in x500UniqueIdentifier)."""
-    data = bytes(attribute.value.data)
-    codec = _CODECS.get(attribute.value.tag_bytes)
-    return data.decode(codec) if codec else data.hex()
+    """The value of an attribute, of a BIT STRING (x500UniqueIdentifier) as hex.
+
+    Raises ValueError for another type: OpenSSL cannot read a certificate with a VisibleString or an OCTET STRING there.
+    """
+    data, tag = bytes(attribute.value.data), attribute.value.tag_bytes
+    if tag not in _CODECS and tag != _BIT_STRING:
+        raise ValueError("an attribute of a name is neither a string nor a BIT STRING")
+    return data.hex() if tag == _BIT_STRING else data.decode(_CODECS[tag])
 
 
 def _check_text(text: str, limit: int, what: str) -> None:

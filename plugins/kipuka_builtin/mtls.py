@@ -105,7 +105,7 @@ class MtlsAuthenticator(Authenticator):
     def __init__(self, anchors: frozenset[x509.Certificate] | None, services: Services) -> None:
         self._configured_anchors = anchors
         self._services = services
-        self._trust_made_of: tuple[x509.Certificate, ...] = ()
+        self._trust_made_of: tuple[tuple[x509.Certificate, ...], ...] = ()
         self._trust = self._make_trust()
 
     async def authenticate(self, offer: Offer) -> ClientIdentity | None:
@@ -148,15 +148,18 @@ class MtlsAuthenticator(Authenticator):
             )
 
     def _current_trust(self) -> _Trust:
-        if tuple(self._services.own_issuers()) != self._trust_made_of:  # a CA was rolled over
+        if self._sources() != self._trust_made_of:  # a CA was rolled over, or the anchors were read again
             self._trust = self._make_trust()
         return self._trust
 
+    def _sources(self) -> tuple[tuple[x509.Certificate, ...], ...]:
+        return tuple(self._services.own_issuers()), tuple(self._services.client_anchors)
+
     def _make_trust(self) -> _Trust:
-        own = self._trust_made_of = tuple(self._services.own_issuers())
+        own, client_anchors = self._trust_made_of = self._sources()
         if self._configured_anchors is not None:
             return _Trust(self._configured_anchors, own, own_count=False)
-        return _Trust(frozenset(self._services.client_anchors), own, own_count=True)
+        return _Trust(frozenset(client_anchors), own, own_count=True)
 
 
 def _check_usable(facts: _Facts, now: datetime) -> None:

@@ -23,7 +23,6 @@ import h2.events
 import h2.exceptions
 import h2.settings
 import h11
-from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
@@ -32,6 +31,7 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 
+from kipuka_core.edges.serving.inbox import Requests
 from kipuka_core.edges.serving.watchdog import Watchdog
 
 _HTTP_1_VERSIONS = (b"1.0", b"1.1")
@@ -72,6 +72,10 @@ class Http1(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         if request.http_version not in _HTTP_1_VERSIONS:
             await self._send_error_response(505)
+            await self.send(Closed())
+            return
+        if {b"content-length", b"transfer-encoding"} <= {bytes(name) for name, _ in request.headers}:
+            await self._send_error_response(400)  # two lengths for one body: an attempt at smuggling (RFC 9112 6.1)
             await self.send(Closed())
             return
         await super()._create_stream(_without_upgrade(request))
@@ -174,7 +178,7 @@ class HttpConnection(TCPServer):
         kind: Any = Http2 if alpn == "h2" else Http1
         client, server = self._addresses
         try:
-            async with TaskGroup(self.loop) as task_group:
+            async with Requests(self.loop) as task_group:
                 self.protocol = kind(
                     self.app,
                     self.config,
