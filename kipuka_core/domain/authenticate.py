@@ -10,6 +10,7 @@ from types import NoneType
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import Authenticator, EventHub, LockoutLimits, Store
 from kipuka_core.errors import LockedOut, NotAllowed, NotAuthenticated, WrongSecret
+from kipuka_core.model.client_network import client_network
 from kipuka_core.model.entity_id import entity_id_problem
 from kipuka_core.model.event import ClientLockedOut
 from kipuka_core.model.identity import ClientIdentity, Offer
@@ -81,7 +82,7 @@ class Authentication:
     async def _refuse_locked_out(self, offer: Offer) -> None:
         if offer.credentials is None:
             return
-        address, username = offer.connection.source_address, _countable(offer.credentials.username)
+        address, username = client_network(offer.connection.source_address), _countable(offer.credentials.username)
         until = await self.store.locked_until(address, username, offer.time)
         if until is not None:
             raise LockedOut(
@@ -90,7 +91,7 @@ class Authentication:
             )
 
     async def _count_failure(self, offer: Offer, entity_id: str) -> None:
-        address, entity_id = offer.connection.source_address, _countable(entity_id)
+        address, entity_id = client_network(offer.connection.source_address), _countable(entity_id)
         until = await self.store.count_failure(address, entity_id, limits=self.limits, now=offer.time)
         if until is None:
             await self._refuse_locked_out(offer)

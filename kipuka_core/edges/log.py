@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any, TextIO
 
@@ -41,8 +43,13 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     return {key: _clean(key, value) for key, value in event.items()}
 
 
+@lru_cache(maxsize=1024)
+def _names_a_secret(key: str) -> bool:
+    return key not in _NOT_SECRET and _SECRET_NAME.search(key.lower()) is not None
+
+
 def _clean(key: str, value: Any) -> Any:
-    if _SECRET_NAME.search(key.lower()) and key not in _NOT_SECRET:
+    if _names_a_secret(key):
         return REDACTED
     if isinstance(value, str):
         return redact_text(value)
@@ -73,6 +80,33 @@ def _stamp(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
+class _LineLogger:
+    """Writes lines; those of one turn of the event loop with one system call."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: list[str] = []
+
+    def msg(self, line: str) -> None:
+        """Write a line soon, and in order."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no event loop in this thread: nothing to wait for
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+            return
+        if not self._lines:
+            loop.call_soon(self._flush)
+        self._lines.append(line)
+
+    debug = info = warning = error = critical = log = msg
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        self._stream.write("\n".join([*lines, ""]))
+        self._stream.flush()
+
+
 class _ToStructlog(logging.Handler):
     """Lines of libraries (hypercorn, SQLAlchemy, asyncio) take the same road."""
 
@@ -92,8 +126,8 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
-        cache_logger_on_first_use=False,
+        logger_factory=lambda *_: _LineLogger(stream or sys.stderr),
+        cache_logger_on_first_use=stream is None,
     )
     root = logging.getLogger()
     root.handlers[:] = [_ToStructlog()]

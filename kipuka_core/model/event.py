@@ -25,8 +25,18 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, with ``event`` and ``time`` (RFC 3339, UTC) first; empty fields left out."""
         stamp = self.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "time"}
-        return {"event": self.name, "time": stamp} | {key: value for key, value in named.items() if value != ""}
+        named = ((name, getattr(self, name)) for name in _field_names(type(self)))
+        return {"event": self.name, "time": stamp} | {name: value for name, value in named if value != ""}
+
+
+_FIELD_NAMES: dict[type[Event], tuple[str, ...]] = {}
+
+
+def _field_names(kind: type[Event]) -> tuple[str, ...]:
+    """Looked up once per class: dataclasses.fields costs more than all the rest of a dictionary."""
+    if kind not in _FIELD_NAMES:
+        _FIELD_NAMES[kind] = tuple(field.name for field in fields(kind) if field.name != "time")
+    return _FIELD_NAMES[kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,21 +7,21 @@ from collections.abc import Iterable
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-_KINDS: tuple[tuple[type[x509.GeneralName], str], ...] = (
-    (x509.DNSName, "dns"),
-    (x509.IPAddress, "ip"),
-    (x509.UniformResourceIdentifier, "uri"),
-    (x509.RFC822Name, "email"),
-    (x509.DirectoryName, "dirname"),
-    (x509.RegisteredID, "rid"),
-    (x509.OtherName, "other"),
-)
-SAN_KINDS: tuple[str, ...] = tuple(kind for _, kind in _KINDS)
+_KINDS: dict[type[x509.GeneralName], str] = {
+    x509.DNSName: "dns",
+    x509.IPAddress: "ip",
+    x509.UniformResourceIdentifier: "uri",
+    x509.RFC822Name: "email",
+    x509.DirectoryName: "dirname",
+    x509.RegisteredID: "rid",
+    x509.OtherName: "other",
+}
+SAN_KINDS: tuple[str, ...] = tuple(_KINDS.values())
 
 
 def san_kind(name: x509.GeneralName) -> str:
     """``dns``, ``ip``, ``uri``, ``email``, ``dirname``, ``rid`` or ``other``."""
-    return next(kind for cls, kind in _KINDS if isinstance(name, cls))
+    return _KINDS[type(name)]
 
 
 def general_name_text(name: x509.GeneralName) -> str:

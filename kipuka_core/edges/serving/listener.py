@@ -22,6 +22,7 @@ from kipuka_core.edges.serving.alerts import AlertingSSLObject, accepted_socket
 from kipuka_core.edges.serving.handshake import HandshakeFailed, classify
 from kipuka_core.edges.serving.http import HttpConnection, HttpSettings, HttpTimeouts, hypercorn_config, with_extensions
 from kipuka_core.edges.serving.sockets import address_error, normal_address
+from kipuka_core.model.client_network import client_network
 
 _log = logging.getLogger(__name__)
 _CLIENT_WENT_AWAY = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET, errno.EPERM})
@@ -166,13 +167,14 @@ class Listener:
             counters.rejected_total += 1
             accepted.close()
             return
-        if self._by_address[host] >= self._limits.max_connections_per_address:
+        network = client_network(host)
+        if self._by_address[network] >= self._limits.max_connections_per_address:
             counters.rejected_address += 1
             accepted.close()
             return
         counters.accepted += 1
         counters.open += 1
-        self._by_address[host] += 1
+        self._by_address[network] += 1
         task = asyncio.get_running_loop().create_task(self._serve(accepted, host, address[1]))
         self._tasks.add(task)
         self._handshaking.add(task)
@@ -182,9 +184,10 @@ class Listener:
         self._tasks.discard(task)
         self._handshaking.discard(task)
         self.counters.open -= 1
-        self._by_address[host] -= 1
-        if not self._by_address[host]:
-            del self._by_address[host]
+        network = client_network(host)
+        self._by_address[network] -= 1
+        if not self._by_address[network]:
+            del self._by_address[network]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a connection from %s ended by an internal error", host, exc_info=error)
 

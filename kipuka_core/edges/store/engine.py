@@ -27,6 +27,8 @@ class Engines:
 
     writer: Engine
     reader: Engine
+    lookup: Engine | None
+    """For reads on the event loop, which must not wait; None on PostgreSQL, where every read may."""
     sqlite_file: Path | None
     """The database file; None on PostgreSQL."""
     file_id: tuple[int, int] | None = None
@@ -50,8 +52,9 @@ class Engines:
 
     def dispose(self) -> None:
         """Close what is open."""
-        self.writer.dispose()
-        self.reader.dispose()
+        for engine in (self.writer, self.reader, self.lookup):
+            if engine is not None:
+                engine.dispose()
 
 
 def default_sqlite_url(state_dir: Path) -> str:
@@ -96,10 +99,12 @@ def _sqlite_engines(url: URL, busy_timeout_seconds: float) -> Engines:
     # process: the writing thread asks again every fraction of a millisecond.
     writer = engine(0)
     reader = engine(busy_timeout_seconds, isolation_level="AUTOCOMMIT")
+    lookup = engine(0, isolation_level="AUTOCOMMIT")
     event.listen(writer, "connect", _configure_writer)
     event.listen(writer, "begin", _begin_immediate)
-    event.listen(reader, "connect", _configure_reader)
-    return Engines(writer, reader, path, _file_id(path))
+    for reading in (reader, lookup):
+        event.listen(reading, "connect", _configure_reader)
+    return Engines(writer, reader, lookup, path, _file_id(path))
 
 
 def _postgresql_engines(url: URL) -> Engines:
@@ -109,7 +114,7 @@ def _postgresql_engines(url: URL) -> Engines:
         )
 
     try:
-        return Engines(engine(), engine(isolation_level="AUTOCOMMIT"), None)
+        return Engines(engine(), engine(isolation_level="AUTOCOMMIT"), None, None)
     except ModuleNotFoundError:
         raise ConfigurationError(_KEY, "PostgreSQL needs its driver: install kipuka[postgresql]") from None
 

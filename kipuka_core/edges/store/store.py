@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kipuka_core.domain.ports import LockoutLimits
 from kipuka_core.edges.store import certificates, events, lockouts, one_time_passwords, owner, requests, schema
 from kipuka_core.edges.store.engine import Engines, configuration_errors, create_engines, describe
+from kipuka_core.edges.store.lookups import Lookups
 from kipuka_core.edges.store.writer import Batch, JobThread
 from kipuka_core.errors import StoreUnavailable
 from kipuka_core.model.event import Event
@@ -26,15 +27,23 @@ _PING = text("SELECT 1")
 class SqlStore:
     """Implements :class:`kipuka_core.domain.ports.Store`; made by :func:`open_store`.
 
-    Reads have a thread and a connection of their own, so that they do not wait for the fsync of a batch of writes. What
+    Reads do not wait for the fsync of a batch of writes: those that scan have a thread and a connection of their own,
+    those that find one row by an index run at once where that costs less (:mod:`.lookups`). What
     a finished write has recorded, every later read sees, in every process.
     """
 
     def __init__(
-        self, writer: JobThread, reader: JobThread, *, clock: Callable[[], datetime], check_file: Callable[[], None]
+        self,
+        writer: JobThread,
+        reader: JobThread,
+        lookups: JobThread | Lookups,
+        *,
+        clock: Callable[[], datetime],
+        check_file: Callable[[], None],
     ) -> None:
         self._write = writer.run
         self._read = reader.run
+        self._look_up = lookups.run
         self._check_file = check_file
         self._clock = clock
         self._owner = owner.this_process()
@@ -43,7 +52,7 @@ class SqlStore:
     # -- one road --------------------------------------------------------------------------------------------------
     async def find_request(self, key: str) -> StoredRequest | None:
         """See the protocol. A refused request is found too: its refusal answers the repeated one."""
-        return await self._read(partial(requests.find_request, key=key, now=self._clock()))
+        return await self._look_up(partial(requests.find_request, key=key, now=self._clock()))
 
     async def reserve(
         self, otp_id: str, *, request_id: str, label: str, csr_fingerprint: str, now: datetime, lease_seconds: int
@@ -66,7 +75,7 @@ class SqlStore:
 
     async def replayable(self, otp_id: str, csr_fingerprint: str, since: datetime) -> RecordedCertificate | None:
         """See the protocol. A revoked certificate is not handed out again."""
-        return await self._read(
+        return await self._look_up(
             partial(certificates.replayable, otp_id=otp_id, csr_fingerprint=csr_fingerprint, since=since)
         )
 
@@ -94,7 +103,7 @@ class SqlStore:
 
     async def get_request(self, request_id: str) -> StoredRequest | None:
         """See the protocol."""
-        return await self._read(partial(requests.get_request, request_id=request_id))
+        return await self._look_up(partial(requests.get_request, request_id=request_id))
 
     async def mark_fetched(self, request_id: str, now: datetime) -> None:
         """See the protocol. The first time counts."""
@@ -103,7 +112,7 @@ class SqlStore:
     # -- certificates ----------------------------------------------------------------------------------------------
     async def find_certificate(self, issuer_key_id: str, serial_hex: str) -> RecordedCertificate | None:
         """See the protocol."""
-        return await self._read(
+        return await self._look_up(
             partial(certificates.find_certificate, issuer_key_id=issuer_key_id, serial_hex=serial_hex)
         )
 
@@ -144,11 +153,11 @@ class SqlStore:
 
     async def find_otp(self, token_hash: bytes) -> OneTimePassword | None:
         """See the protocol."""
-        return await self._read(partial(one_time_passwords.find_otp, token_hash=token_hash))
+        return await self._look_up(partial(one_time_passwords.find_otp, token_hash=token_hash))
 
     async def knows_otp_entity(self, entity_id: str) -> bool:
         """See the protocol."""
-        return await self._read(partial(one_time_passwords.knows_otp_entity, entity_id=entity_id))
+        return await self._look_up(partial(one_time_passwords.knows_otp_entity, entity_id=entity_id))
 
     async def list_otps(self) -> Sequence[OneTimePassword]:
         """See the protocol."""
@@ -242,7 +251,11 @@ async def open_store(
             stack.push_async_callback(thread.aclose)
             threads.append(thread)
         reader, writer = threads
-        store = SqlStore(writer, reader, clock=clock, check_file=engines.check_file)
+        lookups: JobThread | Lookups = reader
+        if engines.lookup is not None:
+            lookups = Lookups(engines.lookup, thread=reader, check=engines.check_identity)
+            stack.callback(lookups.close)
+        store = SqlStore(writer, reader, lookups, clock=clock, check_file=engines.check_file)
         await store.reconcile()
         yield store
 
