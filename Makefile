@@ -53,7 +53,7 @@ docs: $(VENV)/.installed-dev  ## regenerate the generated pages
 	$(BIN)/python -m kipuka_core.cli.reference
 
 bench: $(VENV)/.installed-dev  ## server CPU per request beside the bare cryptography
-	$(BIN)/python tests/bench/run.py
+	$(BIN)/python -m tests.bench.run
 
 format: $(VENV)/.installed-dev  ## let ruff write the layout
 	$(BIN)/ruff check --fix .

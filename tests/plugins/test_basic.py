@@ -130,6 +130,7 @@ async def test_every_bcrypt_spelling_is_read(bench: Bench, users_file: Path, pre
         (":" + DEVICE_LINE.partition(":")[2], "user name cannot be used"),
         (DEVICE_LINE, "twice"),
     ],
+    ids=["apr1", "sha1", "des", "sha512", "plain", "empty", "short", "no-hash", "no-name", "twice"],
 )
 async def test_another_line_is_an_error_that_names_its_number_and_not_its_content(
     bench: Bench, users_file: Path, line: str, word: str
