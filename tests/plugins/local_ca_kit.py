@@ -1,16 +1,18 @@
 """What the tests of the CA backend ``local`` share."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kipuka_builtin.local_ca import PROVIDER, LocalCa, LocalCaSettings
 from kipuka_core import ConfigurationError
+from kipuka_core.model.key_usage import key_usage_extension
 from kipuka_core.testing import pki
 from kipuka_core.testing.samples import write_private
 from kipuka_core.testing.services import make_services
@@ -48,3 +50,20 @@ async def refusal(directory: Path, table: Mapping[str, Any], **services: Any) ->
             pass
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+CA_EXTENSIONS = [
+    (x509.BasicConstraints(ca=True, path_length=None), True),
+    (key_usage_extension({"keyCertSign"}), True),
+]
+
+
+def make_ca(common_name: str, extensions: Sequence[tuple[x509.ExtensionType, bool]]) -> pki.Authority:
+    """A self-signed certificate with exactly these extensions."""
+    key = pki.make_key()
+    subject = pki.name(common_name)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).serial_number(1)
+    builder = builder.public_key(key.public_key()).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=90))
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical=critical)
+    return pki.Authority(builder.sign(key, pki.signing_hash(key)), key)

@@ -23,7 +23,7 @@ from kipuka_core.testing import pki
 from kipuka_core.testing.contracts.ca_backend import CaBackendContract, check_as_approved
 from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_template
 from kipuka_core.testing.services import make_services
-from tests.plugins.local_ca_kit import ISSUING, NOW, OTHER_ROOT, ROOT, URLS, opened, write_ca
+from tests.plugins.local_ca_kit import CA_EXTENSIONS, ISSUING, NOW, OTHER_ROOT, ROOT, URLS, make_ca, opened, write_ca
 
 
 class TestLocalCaKeepsTheContract(CaBackendContract):

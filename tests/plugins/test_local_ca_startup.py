@@ -1,6 +1,5 @@
 """CA backend ``local``: what it refuses to start with."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Never
@@ -13,7 +12,7 @@ from kipuka_core import Signer, Unavailable
 from kipuka_core.model.key_usage import key_usage_extension
 from kipuka_core.testing import pki
 from kipuka_core.testing.samples import write_private
-from tests.plugins.local_ca_kit import ISSUING, NOW, OTHER_ROOT, ROOT, opened, refusal, write_ca
+from tests.plugins.local_ca_kit import CA_EXTENSIONS, ISSUING, NOW, OTHER_ROOT, ROOT, make_ca, opened, refusal, write_ca
 
 
 @pytest.mark.parametrize(
@@ -97,23 +96,6 @@ async def test_a_path_length_that_the_chain_exceeds_is_refused(tmp_path: Path) -
         "ca.main.chain: the certificate of CN=Test Issuing CA allows only 0 CAs below it (pathLenConstraint)"
         f" ({tmp_path / 'chain.pem'})"
     )
-
-
-CA_EXTENSIONS = [
-    (x509.BasicConstraints(ca=True, path_length=None), True),
-    (key_usage_extension({"keyCertSign"}), True),
-]
-
-
-def make_ca(common_name: str, extensions: Sequence[tuple[x509.ExtensionType, bool]]) -> pki.Authority:
-    """A self-signed certificate with exactly these extensions."""
-    key = pki.make_key()
-    subject = pki.name(common_name)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).serial_number(1)
-    builder = builder.public_key(key.public_key()).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=90))
-    for value, critical in extensions:
-        builder = builder.add_extension(value, critical=critical)
-    return pki.Authority(builder.sign(key, pki.signing_hash(key)), key)
 
 
 @pytest.mark.parametrize(
