@@ -194,9 +194,7 @@ class _Builder:
             open_tls=lambda table: opener.open("tls_material", table, TlsMaterial),
         )
 
-    def _services(
-        self, store: SqlStore, all_labels: tuple[Label, ...], anchors: list[x509.Certificate]
-    ) -> Services:
+    def _services(self, store: SqlStore, all_labels: tuple[Label, ...], anchors: list[x509.Certificate]) -> Services:
         config = self.config
         return Services(
             store=store,

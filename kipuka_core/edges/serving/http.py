@@ -167,7 +167,7 @@ class HttpConnection(TCPServer):
         super().__init__(app, loop, settings.config, settings.context, {}, reader, writer)
         self._timeouts = settings.timeouts
         self._addresses = client, settings.server
-        self._watchdog = Watchdog(loop, writer.close)
+        self._watchdog = Watchdog(loop, self._expire)
         self._waits_for_request = True
         self._has_served = False
 
@@ -212,6 +212,12 @@ class HttpConnection(TCPServer):
             self.writer.close()
         else:
             self._watchdog.set(self._timeouts.idle_seconds)
+
+    def _expire(self) -> None:
+        if self._waits_for_request:
+            self.writer.close()
+        else:  # closing would wait for the client to take what is written already
+            self.abort()
 
     def drain(self) -> None:
         """Close now when no request is running; otherwise after its response."""
