@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,8 @@ class _Builder:
         policies = tuple(
             [NamedPolicy(table.name, await opener.open("policy", table, Policy)) for table in config.policies]
         )
+        # Password hashes have threads of their own: guessing passwords shall not delay signatures.
+        opener = replace(opener, services=replace(services, run_blocking=BlockingWork().run))
         authenticators = {
             table.name: await opener.open("authenticator", table, Authenticator) for table in config.authenticators
         }

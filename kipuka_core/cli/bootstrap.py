@@ -90,7 +90,7 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def make_private_directory(directory: Path) -> None:
-    """Make a directory that only its owner can look into, with what is above it.
+    """Make a directory that only its owner can look into; what is missing above it gets the usual mode.
 
     Raises ConfigurationError.
     """

@@ -128,6 +128,13 @@ def _joined(identities: Sequence[ClientIdentity]) -> ClientIdentity | None:
     first = identities[0]
     if len(identities) == 1:
         return first
+    for each in identities:
+        # A password that several devices share may stand beside a certificate; one that was made for one device is its.
+        if each.one_time is not None and each.entity_id != first.entity_id:
+            raise NotAuthenticated(
+                "the one-time password was made for another entity than the one that the other credential names",
+                code="entities_differ",
+            )
     return replace(
         first,
         authenticator="+".join(identity.authenticator for identity in identities),

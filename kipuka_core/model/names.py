@@ -55,12 +55,18 @@ def common_names(subject: x509.Name) -> tuple[str, ...]:
     return tuple(_text(attribute) for attribute in subject.get_attributes_for_oid(NameOID.COMMON_NAME))
 
 
-# Subject attributes that name an entity as a CN does (RFC 5280 4.1.2.6 e-mail in the subject, RFC 4519 uid).
-_NAMING_ATTRIBUTES = ((NameOID.COMMON_NAME, "cn"), (NameOID.EMAIL_ADDRESS, "email"), (NameOID.USER_ID, "uid"))
+# Subject attributes that name an entity as a CN does: e-mail (RFC 5280 4.1.2.6), uid (RFC 4519), and the serial number
+# that is the device's name in IEEE 802.1AR certificates. O, OU and their kin say where it belongs.
+_NAMING_ATTRIBUTES = (
+    (NameOID.COMMON_NAME, "cn"),
+    (NameOID.EMAIL_ADDRESS, "email"),
+    (NameOID.USER_ID, "uid"),
+    (NameOID.SERIAL_NUMBER, "serialnumber"),
+)
 
 
 def subject_names(subject: x509.Name) -> tuple[str, ...]:
-    """The attributes of a subject that name somebody, as ``kind:value`` (CN, e-mail address, UID)."""
+    """The attributes of a subject that name somebody, as ``kind:value`` (CN, e-mail address, UID, serialNumber)."""
     return tuple(
         f"{kind}:{_text(attribute)}"
         for oid, kind in _NAMING_ATTRIBUTES

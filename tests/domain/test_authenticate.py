@@ -8,7 +8,7 @@ import pytest
 from kipuka_core.domain.authenticate import Authentication
 from kipuka_core.domain.ports import Authenticator, LockoutLimits
 from kipuka_core.errors import LockedOut, NotAllowed, NotAuthenticated, WrongSecret
-from kipuka_core.model.identity import BasicCredentials, ClientIdentity, Offer
+from kipuka_core.model.identity import BasicCredentials, ClientIdentity, Offer, OneTimeCredential
 from kipuka_core.model.label import EnrollmentRules, Label
 from kipuka_core.model.request import Connection, Operation
 from kipuka_core.testing.pki import Authority
@@ -144,6 +144,25 @@ async def test_every_name_of_an_inner_list_has_to_agree(harness: Harness, author
     ):
         with pytest.raises(NotAuthenticated):
             await authentication.identify(offer)
+
+
+class _OneTime(_Believes):
+    """Believes a one-time password that was made for its own entity."""
+
+    async def authenticate(self, offer: Offer) -> ClientIdentity | None:
+        return ClientIdentity(authenticator="otp", entity_id=self._knows, one_time=OneTimeCredential("1"))
+
+
+async def test_a_one_time_password_stands_beside_the_certificate_of_its_own_entity_only(
+    harness: Harness, authority: Authority
+) -> None:
+    order = [["cert", "otp"]]
+    ports: dict[str, Authenticator] = {"cert": _Believes("cert", with_certificate=True)}
+    own = _authentication(harness, None, **ports, otp=_OneTime("otp", knows="cert"))
+    assert (await own.identify(_offer(harness, order, authority=authority))).one_time is not None
+    foreign = _authentication(harness, None, **ports, otp=_OneTime("otp", knows="carol"))
+    with pytest.raises(NotAuthenticated, match="another entity"):
+        await foreign.identify(_offer(harness, order, authority=authority))
 
 
 async def test_a_renewal_rests_on_the_certificate_not_on_a_password(harness: Harness, authority: Authority) -> None:

@@ -98,6 +98,8 @@ async def test_names_that_the_identity_holds_are_its_own(
         ("a.example", (), "cn:a.example"),
         (x509.Name([*pki.name("device"), *pki.name("admin")]), (), "cn:admin"),
         (pki.name("device", UID="root"), (), "uid:root"),
+        (pki.name("device", serialNumber="SN-2"), (), "serialnumber:SN-2"),
+        (pki.name(None, serialNumber="SN-2"), (), "serialnumber:SN-2"),
         (pki.name("device", email="root@b.example"), (), "email:root@b.example"),
         ("device", ("dns:other",), "dns:other"),
         ("device", ("dns:device", "dns:device.example"), "dns:device.example"),

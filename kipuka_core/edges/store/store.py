@@ -24,6 +24,9 @@ from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reser
 _PING = text("SELECT 1")
 
 
+_EVENTS_SHARE = 0.5
+
+
 class SqlStore:
     """Implements :class:`kipuka_core.domain.ports.Store`; made by :func:`open_store`.
 
@@ -189,7 +192,8 @@ class SqlStore:
     # -- events and health -----------------------------------------------------------------------------------------
     async def add_event(self, event: Event) -> None:
         """See the protocol."""
-        await self._write(partial(_add_event, event=event))
+        # A flood of refusals does not take the queue from enrolments.
+        await self._write(partial(_add_event, event=event), share=_EVENTS_SHARE)
 
     async def search_events(self, *, limit: int = 50) -> Sequence[dict[str, Any]]:
         """The newest audit facts as :meth:`kipuka_core.model.event.Event.as_dict` gave them, newest first."""

@@ -93,15 +93,17 @@ class JobThread:
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, function: Callable[[Batch], T]) -> T:
+    async def run(self, function: Callable[[Batch], T], *, share: float = 1.0) -> T:
         """Run ``function`` in the thread and return its result when its transaction is durable.
+
+        ``share`` is how full the queue may be for this job: what matters less leaves room for what matters more.
 
         It may run more than once, in transactions that were rolled back, and runs to its end even when the caller is
         cancelled. Raises what it raises; StoreUnavailable when the database fails; Unavailable when the queue is full.
         """
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        if self._pending >= self._max_pending:
+        if self._pending >= self._max_pending * share:
             raise Unavailable("the server is overloaded; try again later")
         future: asyncio.Future[T] = self._loop.create_future()
         self._pending += 1

@@ -176,14 +176,27 @@ async def test_a_full_queue_is_unavailable_until_there_is_room(url: str) -> None
     async with open_store(url, max_pending=3) as store:
         gate = Gate(store)
         await gate.held()
-        tasks = [asyncio.create_task(store.add_event(FACT)) for _ in range(3)]
+        tasks = [asyncio.create_task(store.release("1")) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Unavailable):
-            await store.add_event(FACT)
+            await store.release("1")
         await gate.release()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [type(None), type(None), Unavailable]
-        await store.add_event(FACT)
+        await store.release("1")
+
+
+async def test_events_leave_half_of_the_queue_to_enrolments(url: str) -> None:
+    async with open_store(url, max_pending=6) as store:
+        gate = Gate(store)
+        await gate.held()
+        events = [asyncio.create_task(store.add_event(FACT)) for _ in range(6)]
+        enrolments = [asyncio.create_task(store.release("1")) for _ in range(3)]
+        await asyncio.sleep(0)
+        await gate.release()
+        outcomes = await asyncio.gather(*events, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None)] * 2 + [Unavailable] * 4
+        await asyncio.gather(*enrolments)
 
 
 async def test_reads_do_not_wait_for_a_held_writer(store: SqlStore) -> None:
