@@ -1,8 +1,8 @@
 """Policy ``names``: which names a certificate may hold, and how they are bound to who asks.
 
 With ``subject_binding = "identity"`` a name (CN, e-mail address, UID or serialNumber of the subject; any SAN) must be
-held by the client: its ``entity_id`` covers a name of any kind, as a device is known by it; the identity's other names cover only
-their own kind, so that a certificate with ``dns:a.example`` does not make its holder the person ``cn:a.example``.
+held by the client: its ``entity_id`` covers a name of any kind, as a device is known by it; the identity's other names
+cover only their own kind, so that a certificate with ``dns:a.example`` does not make its holder ``cn:a.example``.
 """
 
 from __future__ import annotations
