@@ -1,0 +1,92 @@
+"""What plugins bring besides providers: commands, and routes of the admin listener."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from quart import Blueprint
+
+from kipuka_core.cli.plugin_commands import plugin_commands
+from kipuka_core.edges.http.admin import admin_app
+from kipuka_core.errors import ConfigurationError
+from kipuka_core.testing.server import Deployment, make_deployment
+from tests.startup.distributions import Distribution, importable
+
+_COMMAND = """
+    import click
+    from kipuka_core import hookimpl
+
+    @click.command({name!r})
+    def command():
+        click.echo("hello from a plugin")
+
+    @hookimpl
+    def kipuka_cli_commands():
+        return [command]
+    """
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
+    deployment = make_deployment(tmp_path / "deployment")
+    deployment.configure('[plugins]\nenable = ["greeter"]')
+    with importable(tmp_path):
+        yield deployment
+
+
+def _install(directory: Path, command: str) -> None:
+    Distribution("kipuka-greeter", "greeter", "greeter_plugin", _COMMAND.format(name=command)).install(directory)
+
+
+def test_a_plugin_s_command_is_a_command_of_kipuka(deployment: Deployment, tmp_path: Path) -> None:
+    _install(tmp_path, "greet")
+    assert deployment.kipuka("greet", PYTHONPATH=str(tmp_path)).stdout == "hello from a plugin\n"
+    assert "greet" in deployment.kipuka("--help", PYTHONPATH=str(tmp_path)).stdout
+
+
+def test_a_command_whose_name_is_taken_is_a_configuration_error(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(tmp_path, "serve")
+    monkeypatch.setenv("KIPUKA_CONFIG", str(deployment.toml))
+    with pytest.raises(ConfigurationError, match="'serve', which exists already"):
+        plugin_commands({"serve": ""})
+
+
+async def _nothing_wrong() -> dict[str, str]:
+    return {}
+
+
+def _blueprint(name: str, path: str, prefix: str | None = None) -> Blueprint:
+    blueprint = Blueprint(name, __name__, url_prefix=prefix)
+
+    @blueprint.get(path)
+    async def answer() -> str:
+        return "secret things"
+
+    return blueprint
+
+
+async def test_a_plugin_s_admin_route_is_behind_the_admin_credential() -> None:
+    app = admin_app(_nothing_wrong, [_blueprint("inventory", "/devices")])
+    answer = await app.test_client().get("/admin/inventory/devices")
+    assert answer.status_code == 401
+    assert (await answer.get_json())["error"] == "unauthorized"
+    ready = await app.test_client().get("/admin/health/ready")
+    assert (ready.status_code, await ready.get_json()) == (200, {"status": "ready", "failing": []})
+
+
+@pytest.mark.parametrize(
+    "blueprints",
+    [
+        [_blueprint("health", "/live", "/admin/health")],
+        [_blueprint("elsewhere", "/x", "/elsewhere")],
+        [_blueprint("twice", "/x"), _blueprint("twice", "/y")],
+    ],
+    ids=["taken", "not under /admin", "one name twice"],
+)
+async def test_a_route_that_is_taken_or_elsewhere_is_a_configuration_error(blueprints: list[Blueprint]) -> None:
+    with pytest.raises(ConfigurationError, match="admin route"):
+        admin_app(_nothing_wrong, blueprints)
