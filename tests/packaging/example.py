@@ -27,7 +27,7 @@ def check_the_story(python: str | Path, directory: Path, **environment: str) -> 
         "not in the list": 401,
         "under the name of another": 403,
         "renewal": 200,
-        "with a serial number from a CSR": 403,
+        "with the serial number of another": 403,
         "renewal, taken off the list": 403,
         "without a list": 500,
     }
