@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
+from kipuka_core.errors import ConfigurationError
 from kipuka_core.model.certificate import Approved, CaChain, CsrAttributes, Issued, MaySet, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import Event
@@ -118,8 +119,11 @@ class KeyStore(Port):
         """
 
     async def generate(self, key_uri: str, key_type: str) -> Signer:
-        """Make a key at ``key_uri``, where this store can."""
-        raise NotImplementedError(f"{type(self).__name__} cannot generate keys")
+        """Make a key at ``key_uri``.
+
+        Raises :class:`~kipuka_core.errors.ConfigurationError` where this store cannot; that is the default.
+        """
+        raise ConfigurationError(key_uri, f"{type(self).__name__} cannot generate keys ({key_type})")
 
 
 class EventSink(Port):

@@ -12,6 +12,7 @@ import ssl
 from typing import Any
 
 import pytest
+from h2.connection import H2Connection
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -258,7 +259,7 @@ def test_a_request_that_outlasts_the_shutdown_timeout_is_cancelled(
                 "127.0.0.1", served.port, ssl=context, server_hostname="localhost"
             )
             if protocol == "h2":
-                h2 = pytest.importorskip("h2.connection").H2Connection()
+                h2 = H2Connection()
                 h2.initiate_connection()
                 names = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")]
                 h2.send_headers(1, names, end_stream=True)
