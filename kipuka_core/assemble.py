@@ -160,6 +160,7 @@ class _Builder:
         authenticators = {
             table.name: await opener.open("authenticator", table, Authenticator) for table in config.authenticators
         }
+        self.warnings.extend(checks.idle_providers(config, plugins))
         checks.check_together(
             config, tuple(all_labels.values()), cas=cas, chains=chains, authenticators=authenticators, anchors=anchors
         )

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import mldsa
 from kipuka_core.config import Config
 from kipuka_core.domain.ports import Authenticator, CaBackend
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.hooks.manager import BUILTIN, Plugins
 from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.label import Label
 
@@ -54,6 +55,21 @@ def check_together(
         _check_hash(label, cas[label.ca_id], where)
         if config.tls.client_auth.mode != "none" and _renews_by_mtls(label):
             _check_renewable(config, label, chains[label.ca_id], anchors, where)
+
+
+def idle_providers(config: Config, plugins: Plugins) -> list[str]:
+    """Policies and authenticators of enabled plugins that no order names, so that they are never asked."""
+    used = {
+        "policy": {table.use for table in config.policies},
+        "authenticator": {table.use for table in config.authenticators},
+    }
+    where = {"policy": "policy.order", "authenticator": "auth.order"}
+    return [
+        f"{where[kind]}: {entry.plugin} brings the {kind} {name!r}, which is not in it and never asked"
+        for kind, names in used.items()
+        for name, entry in plugins.providers.get(kind, {}).items()
+        if entry.plugin.name != BUILTIN and name not in names
+    ]
 
 
 def _check_hash(label: Label, backend: CaBackend, where: str) -> None:

@@ -8,8 +8,10 @@ from kipuka_core.cli.bootstrap import write_new
 from kipuka_core.cli.common import now, run
 from kipuka_core.cli.init import prepare
 from kipuka_core.config import Config, load
+from kipuka_core.config.values import parse_address
 from kipuka_core.domain.one_time_passwords import hash_token, new_one_time_password
 from kipuka_core.edges.store import SqlStore, open_store
+from kipuka_core.errors import ConfigurationError
 from kipuka_core.model.event import OtpCreated
 from kipuka_core.model.key_type import KeyType
 
@@ -48,18 +50,25 @@ openssl verify -CAfile {directory}/cacerts.pem {directory}/{device}-renewed.pem
 """
 
 
-def prepare_development(directory: Path, *, listen: str, admin_listen: str) -> tuple[Config, str]:
-    """The configuration under ``directory`` and a one-time password that is still good; made where they are missing."""
-    if not (directory / "kipuka.toml").exists():
+def prepare_development(directory: Path, *, listen: str | None, admin_listen: str | None) -> tuple[Config, str]:
+    """The configuration under ``directory`` and a one-time password that is still good; made where they are missing.
+
+    Raises ConfigurationError for addresses other than those that an existing deployment has.
+    """
+    is_new = not (directory / "kipuka.toml").exists()
+    if is_new:
         prepare(
             directory,
             hosts=("localhost", "127.0.0.1"),
             organization="Kipuka Development",
             key_type=KeyType.ECDSA256,
-            listen=listen,
-            admin_listen=admin_listen,
+            listen=listen or "127.0.0.1:8443",
+            admin_listen=admin_listen or "127.0.0.1:9443",
         )
     config = load(directory / "kipuka.toml", {})
+    wanted = {listen: config.server.listen, admin_listen: config.server.admin_listen}
+    if not is_new and any(text and parse_address(text) != address for text, address in wanted.items()):
+        raise ConfigurationError(str(config.path), "is there already and listens elsewhere; change it there")
     file = directory / _TOKEN_FILE
     kept = file.read_text(encoding="ascii").strip() if file.exists() else ""
     token = run(_usable_token(config, kept))

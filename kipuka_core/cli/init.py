@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -13,9 +15,35 @@ from kipuka_core.cli.bootstrap import (
     write_new,
 )
 from kipuka_core.config import default_toml
+from kipuka_core.config.values import parse_address
 from kipuka_core.model.key_type import KeyType, parse_key_type
 
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+# The last label is not all digits: such a name would be a mistyped IPv4 address.
+_HOST = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)*(?!\d+$){_LABEL}")
 _KEY_TYPES = ("ecdsa256", "ecdsa384", "ecdsa521", "rsa2048", "rsa3072", "rsa4096")
+
+
+def _hosts(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not _HOST.fullmatch(value) and not _is_address(value):
+            raise click.BadParameter(f"{value!r} is neither a host name nor an IP address")
+    return values
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _listen(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        return str(parse_address(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _key_type(_ctx: click.Context, _param: click.Parameter, value: str) -> KeyType:
@@ -36,11 +64,25 @@ def _key_type(_ctx: click.Context, _param: click.Parameter, value: str) -> KeyTy
     multiple=True,
     default=("localhost", "127.0.0.1"),
     show_default=True,
+    callback=_hosts,
     help="A name or address by which clients reach the server; repeat for several.",
 )
 @click.option("--organization", default="Kipuka", show_default=True, help="O= of the CA's name.")
-@click.option("--key-type", default="ecdsa256", show_default=True, callback=_key_type, help="Key type of the CA.")
-@click.option("--listen", default="0.0.0.0:8443", show_default=True, help="Address of the EST listener.")
+@click.option(
+    "--key-type",
+    default="ecdsa256",
+    show_default=True,
+    callback=_key_type,
+    help=f"Key type of the CA: {', '.join(_KEY_TYPES)}.",
+)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="0.0.0.0:8443",
+    show_default=True,
+    callback=_listen,
+    help="Address of the EST listener.",
+)
 def init(directory: Path, hosts: tuple[str, ...], organization: str, key_type: KeyType, listen: str) -> None:
     """Make a root and an issuing CA, a server certificate and a commented kipuka.toml in DIRECTORY.
 

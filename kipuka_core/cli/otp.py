@@ -41,7 +41,7 @@ def create(config_path: Path | None, entity_id: str, label: str | None, ttl: str
         record, token = new_one_time_password(
             entity_id,
             now=now(),
-            ttl_seconds=round(parse_duration(ttl)) if ttl else settings.ttl,
+            ttl_seconds=_ttl_seconds(ttl) if ttl else settings.ttl,
             max_usage=max_usage or settings.max_usage,
             label=label,
             token_bits=settings.token_bits,
@@ -97,6 +97,13 @@ def revoke(config_path: Path | None, otp_id: str) -> None:
         click.echo(f"revoked {otp_id}")
 
     with_store(config_path, work)
+
+
+def _ttl_seconds(text: str) -> int:
+    try:
+        return round(parse_duration(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--ttl") from None
 
 
 def _otp_settings(config: Config) -> Any:

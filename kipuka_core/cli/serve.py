@@ -20,15 +20,17 @@ from kipuka_core.cli.common import config_option, read_config
     show_default=True,
     help="Where --dev keeps all of it.",
 )
-@click.option("--listen", default="127.0.0.1:8443", show_default=True, help="EST address of a new --dev server.")
+@click.option("--listen", metavar="HOST:PORT", help="EST address of a new --dev server (default: 127.0.0.1:8443).")
 @click.option(
-    "--admin-listen", default="127.0.0.1:9443", show_default=True, help="Admin address of a new --dev server."
+    "--admin-listen", metavar="HOST:PORT", help="Admin address of a new --dev server (default: 127.0.0.1:9443)."
 )
-def serve(config_path: Path | None, dev: bool, directory: Path, listen: str, admin_listen: str) -> None:
+def serve(config_path: Path | None, dev: bool, directory: Path, listen: str | None, admin_listen: str | None) -> None:
     """Serve EST and the admin listener until SIGTERM; SIGHUP reads certificates and trust anchors again."""
     from kipuka_core.serve import serve as serve_until_stopped  # noqa: PLC0415  # the whole server: not for --help
 
     if not dev:
+        if listen or admin_listen:
+            raise click.UsageError("the addresses are in the configuration; --listen and --admin-listen are for --dev")
         sys.exit(serve_until_stopped(read_config(config_path)))
     if config_path is not None:
         raise click.UsageError("--dev makes its own configuration; give either --dev or --config")

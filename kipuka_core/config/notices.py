@@ -9,6 +9,12 @@ from kipuka_core.config.model import Config
 from kipuka_core.config.sections.server import ClientAuthMode
 from kipuka_core.model.label import Label, SubjectBinding
 
+_WITHOUT_POLICY = {
+    "keys": "keys of any type and strength are certified",
+    "names": "every client gets a certificate for any name",
+}
+"""What the core leaves to policies, and what it means that nobody decides it."""
+
 
 def warnings(config: Config) -> list[str]:
     """One sentence each, which begins with the TOML path to change. Empty: nothing to say."""
@@ -20,6 +26,11 @@ def warnings(config: Config) -> list[str]:
             "admin.client_auth: nobody has an admin credential; the admin listener answers /admin/health/live and "
             "/admin/health/ready only"
         )
+    found.extend(
+        f'policy.order: "{name}" is not in it, so {consequence}'
+        for name, consequence in _WITHOUT_POLICY.items()
+        if name not in config.policy.order
+    )
     for label in labels(config):
         found.extend(_label_warnings(label))
     found.extend(_without_effect("auth", config.auth.tables, {table.name for table in config.authenticators}))

@@ -85,9 +85,10 @@ class Authentication:
         address, username = client_network(offer.connection.source_address), _countable(offer.credentials.username)
         until = await self.store.locked_until(address, username, offer.time)
         if until is not None:
+            wait_seconds = max(1, round((until - offer.time).total_seconds()))
             raise LockedOut(
-                "too many failed attempts with HTTP credentials from this address; wait before trying again",
-                retry_after_seconds=max(1, round((until - offer.time).total_seconds())),
+                f"too many failed attempts with this user name from this address; wait {wait_seconds} seconds",
+                retry_after_seconds=wait_seconds,
             )
 
     async def _count_failure(self, offer: Offer, entity_id: str) -> None:

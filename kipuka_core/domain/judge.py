@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from cryptography import x509
 
@@ -62,14 +63,17 @@ class Judge:
     policies: Sequence[NamedPolicy]
     guard: Guard
 
-    async def assess(self, enrolment: Enrolment, issuer: x509.Certificate) -> Assessment:
+    async def assess(
+        self, enrolment: Enrolment, issuer: x509.Certificate, longest_validity: timedelta | None = None
+    ) -> Assessment:
         """Shape the template and collect every verdict on the final one.
 
+        ``longest_validity`` is what the CA shortens certificates to.
         Raises CsrRefused or NotAllowed when a core rule is broken, PluginFailed when a policy fails.
         """
         rules.check_csr(enrolment.csr)
         check_name_change(enrolment)
-        template = carried_over(initial_template(enrolment, issuer), enrolment)
+        template = carried_over(initial_template(enrolment, issuer, longest_validity), enrolment)
         for each in self.policies:
             template = await self.guard.call(each.name, each.policy.shape, template, enrolment, expect=Template)
         as_shaped = replace(template)

@@ -93,7 +93,8 @@ class Road:
         chain = await self.chain(enrolment.label)
         if enrolment.operation is Operation.SIMPLEREENROLL:
             enrolment = replace(enrolment, renewing=await self.renewal.check(enrolment, chain))
-        return await self.judge.assess(enrolment, chain.issuing)
+        longest_validity = self.cas[enrolment.label.ca_id].longest_validity
+        return await self.judge.assess(enrolment, chain.issuing, longest_validity)
 
     async def chain(self, label: Label) -> CaChain:
         """The certificates of the label's CA, as they are now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
@@ -82,6 +82,9 @@ class CaBackend(Port):
     """What this CA decides by itself. Everything else has to come back as approved (domain.postcheck)."""
     external: ClassVar[bool] = False
     """True: issuing leaves this process, so a durable intent is recorded before :meth:`issue` is called."""
+
+    longest_validity: timedelta | None = None
+    """What the CA shortens every certificate to, so that the template that is judged says so already."""
 
     @abstractmethod
     async def chain(self) -> CaChain:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from cryptography import x509
 
@@ -16,7 +16,9 @@ LONGEST = timedelta(days=3650)
 """What no certificate outlives even with every policy switched off."""
 
 
-def initial_template(enrolment: Enrolment, issuer: x509.Certificate) -> Template:
+def initial_template(
+    enrolment: Enrolment, issuer: x509.Certificate, longest_validity: timedelta | None = None
+) -> Template:
     """The CSR's names and key, with the key usages of the label and the longest validity that can be given.
 
     The names are those of ChangeSubjectName where the CSR has one (RFC 6402 2.8; whether it may is the renewal rule's
@@ -35,7 +37,7 @@ def initial_template(enrolment: Enrolment, issuer: x509.Certificate) -> Template
         key_usage=default_key_usage(enrolment),
         ext_key_usage=enrolment.label.rules.ext_key_usage,
         not_before=not_before,
-        not_after=_latest(not_before, issuer),
+        not_after=min(not_before + (longest_validity or LONGEST), issuer.not_valid_after_utc),
     )
 
 
@@ -47,7 +49,3 @@ def default_key_usage(enrolment: Enrolment) -> frozenset[str]:
     if key_type is not None and key_type.family == "rsa":
         return frozenset({"digitalSignature", "keyEncipherment"})
     return frozenset({"digitalSignature"})
-
-
-def _latest(not_before: datetime, issuer: x509.Certificate) -> datetime:
-    return min(not_before + LONGEST, issuer.not_valid_after_utc)

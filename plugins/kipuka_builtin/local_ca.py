@@ -75,7 +75,7 @@ class LocalCa(CaBackend):
         self._blocking = signer.blocking or (
             isinstance(signer.private_key, rsa.RSAPrivateKey) and signer.private_key.key_size >= _SLOW_RSA_BITS
         )
-        self._validity = timedelta(days=settings.validity_days)
+        self._validity = self.longest_validity = timedelta(days=settings.validity_days)
         self._not_after = chain.issuing.not_valid_after_utc
         self._same_for_all = _same_for_all(chain.issuing)
         self._pointers = _pointers(settings)

@@ -64,7 +64,10 @@ class Policy(_Providers):
 
     order: Annotated[tuple[ProviderName, ...], Field(min_length=1)] = Field(
         default=("keys", "names", "extensions", "validity"),
-        description="Names. An empty list is an error.",
+        description=(
+            "Names, of every policy that is asked: a list of your own drops the built-in ones that it does not name. "
+            "An empty list is an error."
+        ),
     )
 
 
