@@ -1,7 +1,7 @@
 """The EST listener: RFC 7030 over ASGI.
 
-A plain ASGI application. Quart, which serves the admin listener, adds at least 0.13 ms of CPU to a request, more than half
-of what the cryptography of a P-256 enrolment takes, and six fixed routes need no framework.
+A plain ASGI application. Quart, which serves the admin listener, adds at least 0.13 ms of CPU to a request, more than
+half of what the cryptography of a P-256 enrolment takes, and six fixed routes need no framework.
 """
 
 from __future__ import annotations
