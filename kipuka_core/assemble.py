@@ -7,7 +7,7 @@ exit stack closes in reverse, also when opening fails half-way.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -87,7 +87,7 @@ class Assembly:
     """Shared with the plugins, and replaced in place when the files are read again."""
     own_issuers: tuple[x509.Certificate, ...]
     warnings: list[str]
-    open_tls: Callable[[PluginTable], Any]
+    open_tls: Callable[[PluginTable], Awaitable[TlsMaterial]]
     """Opens a TLS material provider, closed together with all the rest."""
 
     async def ping(self) -> dict[str, str]:
@@ -194,7 +194,7 @@ class _Builder:
             client_anchors=anchors,
             own_issuers=tuple(self.own_issuers),
             warnings=self.warnings,
-            open_tls=lambda table: opener.open("tls_material", table, TlsMaterial),
+            open_tls=opener.tls_material,
         )
 
     def _services(self, store: SqlStore, all_labels: tuple[Label, ...], anchors: list[x509.Certificate]) -> Services:
@@ -274,6 +274,14 @@ class _Opener:
     services: Services
     base_dir: Path
     stack: AsyncExitStack
+    _tls_materials: dict[str, TlsMaterial] = field(default_factory=dict)
+
+    async def tls_material(self, table: PluginTable) -> TlsMaterial:
+        """The material of a listener, opened once: a reload asks the same port again."""
+        where = table.toml_path
+        if where not in self._tls_materials:
+            self._tls_materials[where] = await self.open("tls_material", table, TlsMaterial)
+        return self._tls_materials[where]
 
     async def open(self, kind: str, table: PluginTable, port: type[PortT], **more: str) -> PortT:
         provider = self.plugins.provider(kind, table.use, table.toml_path)

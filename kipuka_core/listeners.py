@@ -6,6 +6,7 @@ from datetime import datetime
 
 from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import PluginTable
+from kipuka_core.domain.ports import ServerIdentity
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.context import ServerTls, inspect_server_certificate
 from kipuka_core.edges.tls.files import load_certificates
@@ -26,9 +27,9 @@ async def est_tls(assembly: Assembly) -> ServerTls:
     if client_auth.trust_own_cas and client_auth.mode != "none":
         anchors = tuple(dict.fromkeys((*anchors, *assembly.own_issuers)))
     return ServerTls(
-        certificate_file=identity[0],
-        key_file=identity[1],
-        key_password=identity[2],
+        certificate_file=identity.certificate_file,
+        key_file=identity.key_file,
+        key_password=identity.key_password,
         min_version=config.tls.min_version,
         cipher_suites=config.tls.cipher_suites,
         client_auth=client_auth.mode.value,
@@ -42,9 +43,9 @@ async def admin_tls(assembly: Assembly, now: datetime) -> ServerTls:
     client_auth = config.admin.client_auth
     identity = await _identity(assembly, config.admin_tls_material)
     return ServerTls(
-        certificate_file=identity[0],
-        key_file=identity[1],
-        key_password=identity[2],
+        certificate_file=identity.certificate_file,
+        key_file=identity.key_file,
+        key_password=identity.key_password,
         min_version=config.admin_tls.min_version,
         cipher_suites=config.admin_tls.cipher_suites,
         client_auth=client_auth.mode.value if client_auth else "none",
@@ -63,7 +64,7 @@ def inspect_certificates(tls: ServerTls, now: datetime) -> list[str]:
     return inspect_server_certificate(leaf, tuple(chain), now, tls.certificate_file)
 
 
-async def _identity(assembly: Assembly, table: PluginTable) -> tuple[str, str, bytes | None]:
+async def _identity(assembly: Assembly, table: PluginTable) -> ServerIdentity:
     material = await assembly.open_tls(table)
     try:
         identity = await material.server_identity()
@@ -71,4 +72,4 @@ async def _identity(assembly: Assembly, table: PluginTable) -> tuple[str, str, b
         raise naming_the_key(error, table.settings, table.toml_path) from error
     if not identity.certificate_file or not identity.key_file:
         raise ConfigurationError(table.toml_path, "names no certificate and key")
-    return identity.certificate_file, identity.key_file, identity.key_password
+    return identity

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from kipuka_core.domain.facts import enrolment_facts
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import AlreadyIssued, CaBackend, EventHub, ReservationLost, Store
 from kipuka_core.domain.postcheck import check_issued
@@ -112,14 +113,7 @@ def _key_type(approved: Approved) -> str:
 def _issued_event(certificate: x509.Certificate, approved: Approved) -> CertificateIssued:
     enrolment = approved.enrolment
     return CertificateIssued(
-        time=enrolment.time,
-        request_id=enrolment.request_id,
-        actor=enrolment.identity.entity_id,
-        label=enrolment.label.name,
-        source_address=enrolment.connection.source_address,
-        tls_version=enrolment.connection.tls_version,
-        operation=enrolment.operation,
-        authenticator=enrolment.identity.authenticator,
+        **enrolment_facts(enrolment),
         ca_id=enrolment.label.ca_id,
         serial=serial_hex(certificate),
         subject=approved.template.subject.rfc4514_string(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from kipuka_core.domain.facts import enrolment_facts
 from kipuka_core.domain.ports import EventHub, Store
 from kipuka_core.errors import NotAllowed, Unavailable
 from kipuka_core.model.certificate import Issued
@@ -79,17 +80,7 @@ class RememberedRequests:
 
     async def wait(self, enrolment: Enrolment, wait: Wait) -> Wait:
         """Remember that this request waits; it keeps its one-time password until it is decided."""
-        event = EnrolmentWaiting(
-            time=enrolment.time,
-            request_id=enrolment.request_id,
-            actor=enrolment.identity.entity_id,
-            label=enrolment.label.name,
-            source_address=enrolment.connection.source_address,
-            tls_version=enrolment.connection.tls_version,
-            reason=wait.reason,
-            operation=enrolment.operation,
-            authenticator=enrolment.identity.authenticator,
-        )
+        event = EnrolmentWaiting(**enrolment_facts(enrolment), reason=wait.reason)
         await self.events.announce(event)
         return _wait(await self.store.remember(stored_request(enrolment, RequestState.WAITING, wait), event))
 

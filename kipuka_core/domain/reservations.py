@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from cryptography import x509
 
+from kipuka_core.domain.facts import enrolment_facts
 from kipuka_core.domain.ports import EventHub, Store
 from kipuka_core.errors import NotAllowed, NotAuthenticated, RequestRefused, StoreUnavailable, Unavailable
 from kipuka_core.model.certificate import Issued
@@ -71,19 +72,7 @@ class Reservations:
                 await self.store.release(enrolment.request_id)
 
     async def _again(self, earlier: RecordedCertificate, enrolment: Enrolment) -> Issued:
-        await self.events.emit(
-            EnrolmentReplayed(
-                time=enrolment.time,
-                request_id=enrolment.request_id,
-                actor=enrolment.identity.entity_id,
-                label=enrolment.label.name,
-                source_address=enrolment.connection.source_address,
-                tls_version=enrolment.connection.tls_version,
-                operation=enrolment.operation,
-                authenticator=enrolment.identity.authenticator,
-                serial=earlier.serial_hex,
-            )
-        )
+        await self.events.emit(EnrolmentReplayed(**enrolment_facts(enrolment), serial=earlier.serial_hex))
         return Issued(x509.load_der_x509_certificate(earlier.certificate_der))
 
 

@@ -17,12 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from kipuka_core.domain import rules
 from kipuka_core.edges.tls.ciphers import DEFAULT_CIPHER_SUITES, openssl_cipher_list
 from kipuka_core.edges.tls.files import load_certificates, load_private_key
 from kipuka_core.errors import ConfigurationError
 
 ClientAuth = Literal["required", "optional", "none"]
-CMC_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
+CMC_RA = x509.ObjectIdentifier(rules.CMC_RA)
 """id-kp-cmcRA (RFC 6402 2.10)."""
 RENEWAL_NOTICE = timedelta(days=30)
 
