@@ -9,7 +9,9 @@ from kipuka_core.testing.server import make_deployment
 
 
 async def test_a_reload_asks_the_tls_material_that_is_open_already(tmp_path: Path) -> None:
-    config = load(make_deployment(tmp_path).toml, {})
+    deployment = make_deployment(tmp_path)
+    deployment.configure('[admin.tls]\ncert = "tls/server.pem"\nkey = "tls/server.key"')
+    config = load(deployment.toml, {})
     async with assemble(config) as assembly:
         first = await assembly.open_tls(config.tls_material)
         await est_tls(assembly)
