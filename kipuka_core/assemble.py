@@ -38,9 +38,11 @@ from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
 from kipuka_core.domain.reservations import Reservations
 from kipuka_core.domain.rules import check_label
+from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.edges.blocking import BlockingWork
 from kipuka_core.edges.events import ConfiguredSink, Events
 from kipuka_core.edges.http.est import EstApp, EstSettings
+from kipuka_core.edges.revocation import RevocationChecker, RevocationSettings, open_revocation
 from kipuka_core.edges.store import SqlStore, open_store
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.exporter import exporter_problem
@@ -86,6 +88,9 @@ class Assembly:
     client_anchors: list[x509.Certificate]
     """Shared with the plugins, and replaced in place when the files are read again."""
     own_issuers: tuple[x509.Certificate, ...]
+    standing: CertificateStanding
+    revocation: RevocationChecker | None
+    """What a reload reads CRLs into; None when ``[revocation] check`` is ``none``."""
     warnings: list[str]
     open_tls: Callable[[PluginTable], Awaitable[TlsMaterial]]
     """Opens a TLS material provider, closed together with all the rest."""
@@ -165,7 +170,24 @@ class _Builder:
             config, tuple(all_labels.values()), cas=cas, chains=chains, authenticators=authenticators, anchors=anchors
         )
 
-        road = self._road(store, events, guard, cas, policies, authenticators)
+        revocation = await self._open_revocation()
+        standing = CertificateStanding(
+            store=store,
+            source=revocation,
+            soft_fail=config.revocation.soft_fail,
+            own_issuers=lambda: self.own_issuers,
+        )
+        authentication = Authentication(
+            authenticators=authenticators,
+            guard=guard,
+            store=store,
+            events=events,
+            limits=next(
+                (port.lockout_limits for port in authenticators.values() if port.lockout_limits), LockoutLimits()
+            ),
+            standing=standing if revocation is not None else None,
+        )
+        road = self._road(store, events, guard, cas, policies, authentication)
         est = EstApp(
             road=road,
             labels=all_labels,
@@ -177,6 +199,7 @@ class _Builder:
                 max_body_bytes=config.server.max_body_size,
                 body_timeout_seconds=config.server.body_timeout,
             ),
+            required_standing=standing if config.tls.client_auth.mode == "required" else None,
         )
         self.stack.push_async_callback(road.drain)
         return Assembly(
@@ -193,6 +216,8 @@ class _Builder:
             est=est,
             client_anchors=anchors,
             own_issuers=tuple(self.own_issuers),
+            standing=standing,
+            revocation=revocation,
             warnings=self.warnings,
             open_tls=opener.tls_material,
         )
@@ -209,10 +234,23 @@ class _Builder:
             labels=all_labels,
             client_anchors=anchors,
             own_issuers=lambda: self.own_issuers,
-            accept_unrecorded=config.revocation.accept_unrecorded,
+            accept_unrecorded=_accepts_unrecorded(config),
             strict_permissions=config.server.strict_permissions,
             warn=self.warnings.append,
         )
+
+    async def _open_revocation(self) -> RevocationChecker | None:
+        revocation = self.config.revocation
+        if revocation.check == "none":
+            return None
+        settings = RevocationSettings(
+            check=revocation.check,
+            crls=revocation.crls,
+            responder=revocation.responder,
+            cache_ttl_seconds=revocation.cache_ttl,
+            timeout_seconds=revocation.timeout,
+        )
+        return await self.stack.enter_async_context(open_revocation(settings, BlockingWork().run))
 
     async def _sinks(self, opener: _Opener) -> list[ConfiguredSink]:
         sinks = []
@@ -246,19 +284,16 @@ class _Builder:
         guard: Guard,
         cas: dict[str, CaBackend],
         policies: tuple[NamedPolicy, ...],
-        authenticators: dict[str, Authenticator],
+        authentication: Authentication,
     ) -> Road:
-        limits = next((port.lockout_limits for port in authenticators.values() if port.lockout_limits), LockoutLimits())
         # A lease outlives the slowest road: every plugin once, up to its timeout.
         calls = 2 * len(policies) + 4
         return Road(
-            authentication=Authentication(
-                authenticators=authenticators, guard=guard, store=store, events=events, limits=limits
-            ),
+            authentication=authentication,
             reader=WireReader(),
             remembered=RememberedRequests(store, events),
             reservations=Reservations(store, events, lease_seconds=round(guard.timeout_seconds * calls)),
-            renewal=RenewalRule(store, accept_unrecorded=self.config.revocation.accept_unrecorded),
+            renewal=RenewalRule(store, accept_unrecorded=_accepts_unrecorded(self.config)),
             judge=Judge(policies, guard),
             issuance=Issuance(cas, guard, store, events),
             cas=cas,
@@ -293,6 +328,11 @@ class _Opener:
             other_keys=_CORE_KEYS.get(kind, ()),
         )
         return await open_port(provider, settings, self.services, port=port, where=table.toml_path, stack=self.stack)
+
+
+def _accepts_unrecorded(config: Config) -> bool:
+    """A certificate of an own CA that the store does not know counts when it is checked elsewhere, or by decree."""
+    return config.revocation.accept_unrecorded or config.revocation.check != "none"
 
 
 def _issuers(chains: dict[str, CaChain]) -> list[x509.Certificate]:

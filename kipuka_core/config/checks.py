@@ -33,11 +33,13 @@ def cross_checks(config: Config) -> Iterator[ConfigurationError]:
     """Everything wrong between keys, in the order of the file's tables."""
     yield from _listeners(config)
     yield from _tls(config)
+    yield from _admin(config)
     yield from _enrollment(config)
     yield from _cas(config)
     yield from _labels(config)
     yield from _orders(config)
     yield from _key_stores(config)
+    yield from _revocation(config)
 
 
 def _listeners(config: Config) -> Iterator[ConfigurationError]:
@@ -56,18 +58,44 @@ def _tls(config: Config) -> Iterator[ConfigurationError]:
                 yield ConfigurationError(f"tls.{name}", "required")
     if config.tls.key_password_env is not None and config.tls.key_password_file is not None:
         yield ConfigurationError("tls.key_password_file", "tls.key_password_env is set too; keep one of them")
+    for name in config.tls.tables:
+        if name != config.tls.material:
+            known = [*type(config.tls).model_fields, config.tls.material]
+            yield ConfigurationError(f"tls.{name}", unknown_key(name, known))
+    yield from _trust_anchors("tls.client_auth", config.tls.client_auth)
+
+
+def _admin(config: Config) -> Iterator[ConfigurationError]:
     admin = config.admin.tls
     if (admin.cert is None) != (admin.key is None):
         missing = "cert" if admin.cert is None else "key"
         yield ConfigurationError(f"admin.tls.{missing}", "required, because the other of cert and key is set")
-    yield from _trust_anchors("tls.client_auth", config.tls.client_auth)
     if config.admin.client_auth is not None:
         yield from _trust_anchors("admin.client_auth", config.admin.client_auth)
+    for role in ("operators", "viewers"):
+        if getattr(config.admin, role) and not config.has_admin_credential:
+            yield ConfigurationError(
+                f"admin.{role}", "has no effect without client certificates: add [admin.client_auth] with trust_anchors"
+            )
 
 
 def _trust_anchors(toml_path: str, client_auth: ClientAuth | AdminClientAuth) -> Iterator[ConfigurationError]:
     if client_auth.mode is not ClientAuthMode.NONE and not client_auth.trust_anchors:
         yield ConfigurationError(f"{toml_path}.trust_anchors", f'required, because mode is "{client_auth.mode}"')
+
+
+def _revocation(config: Config) -> Iterator[ConfigurationError]:
+    revocation = config.revocation
+    by_crl = revocation.check in {"crl", "ocsp-then-crl"}
+    by_ocsp = revocation.check in {"ocsp", "ocsp-then-crl"}
+    without_effect = {
+        "crls": bool(revocation.crls) and not by_crl,
+        "responder": revocation.responder is not None and not by_ocsp,
+        "soft_fail": revocation.soft_fail and revocation.check == "none",
+    }
+    for key, idle in without_effect.items():
+        if idle:
+            yield ConfigurationError(f"revocation.{key}", f'has no effect, because check is "{revocation.check}"')
 
 
 def _enrollment(config: Config) -> Iterator[ConfigurationError]:

@@ -18,8 +18,8 @@ from kipuka_core.config.sections.plugins import (
     PluginSettings,
     Policy,
     ProviderTable,
-    Revocation,
 )
+from kipuka_core.config.sections.revocation import Revocation
 from kipuka_core.config.sections.server import Admin, ClientAuthMode, Server, ServerTls, Tls
 from kipuka_core.config.values import ProviderName
 
@@ -127,17 +127,26 @@ class Config(Section):
         """TLS of the admin listener: ``[admin.tls]``, and ``[tls]`` where that is silent."""
         base = {name: getattr(self.tls, name) for name in ServerTls.model_fields}
         own = {name: getattr(self.admin.tls, name) for name in _ADMIN_TLS_KEYS}
+        if own["cert"] is not None:  # files of its own, whatever the EST listener has
+            base["material"] = "files"
         return ServerTls.model_validate(base | {name: value for name, value in own.items() if value is not None})
 
     @property
     def tls_material(self) -> PluginTable:
         """What the EST listener's TLS material provider is told."""
-        return _material("tls", self.tls)
+        return _material("tls", self.tls, self._material_settings)
 
     @property
     def admin_tls_material(self) -> PluginTable:
         """What the admin listener's TLS material provider is told."""
-        return _material("tls" if self.admin.tls.cert is None else "admin.tls", self.admin_tls)
+        if self.admin.tls.cert is None:
+            return self.tls_material
+        return _material("admin.tls", self.admin_tls, {})
+
+    @property
+    def _material_settings(self) -> dict[str, Any]:
+        table = self.tls.tables.get(self.tls.material)
+        return table.settings if table else {}
 
     @property
     def has_admin_credential(self) -> bool:
@@ -170,7 +179,7 @@ def _provider_table(section: str, name: str, tables: dict[str, ProviderTable]) -
     return PluginTable(name=name, use=table.use or name, settings=table.settings, toml_path=f"{section}.{name}")
 
 
-def _material(toml_path: str, tls: ServerTls) -> PluginTable:
+def _material(toml_path: str, tls: ServerTls, further: dict[str, Any]) -> PluginTable:
     settings: dict[str, Any] = {name: getattr(tls, name) for name in _MATERIAL_KEYS}
     present = {name: value for name, value in settings.items() if value is not None}
-    return PluginTable(name=tls.material, use=tls.material, settings=present, toml_path=toml_path)
+    return PluginTable(name=tls.material, use=tls.material, settings=present | further, toml_path=toml_path)

@@ -21,6 +21,7 @@ def warnings(config: Config) -> list[str]:
     found: list[str] = []
     if config.tls.client_auth.mode is ClientAuthMode.NONE:
         found.append('tls.client_auth.mode: "none" is for development only; no client can renew with its certificate')
+    found.extend(_idle_cipher_suites(config))
     if not config.has_admin_credential:
         found.append(
             "admin.client_auth: nobody has an admin credential; the admin listener answers /admin/health/live and "
@@ -36,6 +37,18 @@ def warnings(config: Config) -> list[str]:
     found.extend(_without_effect("auth", config.auth.tables, {table.name for table in config.authenticators}))
     found.extend(_without_effect("policy", config.policy.tables, set(config.policy.order)))
     return found
+
+
+def _idle_cipher_suites(config: Config) -> list[str]:
+    listed = {
+        "tls": "cipher_suites" in config.tls.model_fields_set and config.tls.min_version,
+        "admin.tls": config.admin.tls.cipher_suites is not None and config.admin_tls.min_version,
+    }
+    return [
+        f'{table}.cipher_suites: has no effect, because min_version is "1.3" and TLS 1.3 keeps its own three suites'
+        for table, min_version in listed.items()
+        if min_version == "1.3"
+    ]
 
 
 def _label_warnings(label: Label) -> list[str]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, Strict, StringConstraints, WithJsonSchema
+from cryptography import x509
+from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, Strict, StringConstraints, WithJsonSchema
 
 from kipuka_core.config.oids import (
     EXT_KEY_USAGES,
@@ -23,6 +24,7 @@ from kipuka_core.config.oids import (
     name_of,
     named_oid,
 )
+from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES, cipher_suites_problem
 from kipuka_core.model.key_type import KeyType, parse_key_type
 from kipuka_core.model.key_usage import KEY_USAGES
 
@@ -101,6 +103,38 @@ ListenAddress = Annotated[
 ]
 
 
+Network = IPv4Network | IPv6Network
+
+
+def _networks(value: object) -> object:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list")  # noqa: TRY004  # pydantic turns only ValueError into an error line
+    return tuple(map(_network, value))
+
+
+def _network(value: object) -> Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return ip_network(value)  # type: ignore[arg-type]  # whatever it is, it is looked at there
+    except ValueError:
+        raise ValueError(f'"{value}" is neither an IP address nor a network such as "192.0.2.0/24"') from None
+
+
+def _network_text(network: Network) -> str:
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+NetworkList = Annotated[
+    tuple[Network, ...],
+    BeforeValidator(_networks),
+    PlainSerializer(lambda networks: [_network_text(each) for each in networks], when_used="json"),
+    _json("list of addresses", type="array", items={"type": "string"}),
+]
+
+
 # -- paths and lists ---------------------------------------------------------------------------------------------------
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
@@ -117,6 +151,37 @@ PathList = Annotated[
     _json("path or list of paths", anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
 ]
 """A path or a list of them."""
+
+
+_URL = re.compile(r"https?://[^/\\s]+.*", re.IGNORECASE)
+
+
+def _http_url(text: str) -> str:
+    if not _URL.fullmatch(text):
+        raise ValueError('must be a URL that begins with "http://" or "https://"')
+    return text
+
+
+def _file_or_url(text: str) -> Path | str:
+    if "://" in text:
+        return _http_url(text)
+    if not text:
+        raise ValueError("must be a path or a URL")
+    return Path(text)
+
+
+HttpUrl = Annotated[str, _read_text(_http_url), _json("URL", type="string", pattern="^https?://")]
+FileOrUrl = Annotated[
+    str | Path,
+    BeforeValidator(lambda value: _file_or_url(value) if isinstance(value, str) else value),
+    PlainSerializer(str, when_used="json"),
+    _json("path or URL", type="string"),
+]
+FilesOrUrls = Annotated[
+    tuple[FileOrUrl, ...],
+    BeforeValidator(_one_or_many),
+    _json("list of paths or URLs", anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
+]
 
 
 # -- certificates ------------------------------------------------------------------------------------------------------
@@ -141,6 +206,23 @@ def _hash(text: str) -> str:
     return name
 
 
+def _subject_name(value: object) -> object:
+    if isinstance(value, x509.Name):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError('must be a subject such as "CN=Ana,O=Example"')
+    try:
+        return x509.Name.from_rfc4514_string(value)
+    except ValueError:
+        raise ValueError(f'"{value}" is not an RFC 4514 subject such as "CN=Ana,O=Example"') from None
+
+
+SubjectName = Annotated[
+    InstanceOf[x509.Name],
+    BeforeValidator(_subject_name),
+    PlainSerializer(x509.Name.rfc4514_string, when_used="json"),
+    _json("RFC 4514 subject", type="string"),
+]
 KeyTypeName = Annotated[KeyType, _read_text(parse_key_type), _json("key type", type="string")]
 HashName = Annotated[str, _read_text(_hash), _json("hash", type="string")]
 KeyUsageName = Annotated[str, _read_text(_key_usage), _json("key usage", type="string")]
@@ -165,27 +247,29 @@ def _subject_pattern(text: str) -> str:
 
 SubjectPattern = Annotated[str, _read_text(_subject_pattern), _json("regular expression", type="string")]
 
+
 # -- TLS ---------------------------------------------------------------------------------------------------------------
-TLS12_CIPHER_SUITES = (
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-)
-"""Forward secret and authenticated encryption: what can be configured, and the default in this order."""
-
-
 def _cipher_suite(text: str) -> str:
-    if text not in TLS12_CIPHER_SUITES:
-        possible = ", ".join(TLS12_CIPHER_SUITES)
-        raise ValueError(f'"{text}" cannot be used; possible for TLS 1.2 are {possible} (those of TLS 1.3 are fixed)')
+    if problem := cipher_suites_problem([text]):
+        raise ValueError(problem)
     return text
 
 
 CipherSuite = Annotated[
-    str, _read_text(_cipher_suite), _json("IANA cipher suite", type="string", enum=list(TLS12_CIPHER_SUITES))
+    str, _read_text(_cipher_suite), _json("IANA cipher suite", type="string", enum=list(DEFAULT_CIPHER_SUITES))
+]
+
+_TLS_VERSIONS = ("1.2", "1.3")
+
+
+def _tls_version(text: str) -> str:
+    if text not in _TLS_VERSIONS:
+        raise ValueError('must be "1.2" or "1.3": TLS 1.0 and 1.1 must not be used (RFC 8996)')
+    return text
+
+
+TlsVersion = Annotated[
+    Literal["1.2", "1.3"], _read_text(_tls_version), _json("TLS version", type="string", enum=list(_TLS_VERSIONS))
 ]
 
 # -- names -------------------------------------------------------------------------------------------------------------

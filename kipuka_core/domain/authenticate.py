@@ -9,6 +9,7 @@ from types import NoneType
 
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import Authenticator, EventHub, LockoutLimits, Store
+from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.errors import LockedOut, NotAllowed, NotAuthenticated, WrongSecret
 from kipuka_core.model.client_network import client_network
 from kipuka_core.model.entity_id import entity_id_problem
@@ -26,6 +27,9 @@ class Authentication:
     store: Store
     events: EventHub
     limits: LockoutLimits
+    standing: CertificateStanding | None = None
+    """Asked about a certificate that an identity rests on. None: ``[revocation]`` is off, the authenticator's word and
+    the renewal rule count."""
 
     async def identify(self, offer: Offer) -> ClientIdentity:
         """Say whose offer this is.
@@ -51,6 +55,8 @@ class Authentication:
             raise self._not_authenticated(offer)
         # Again: of many attempts sent at once, those that were under way when the lockout began tell nothing.
         await self._refuse_locked_out(offer)
+        if identity.certificate is not None and self.standing is not None:
+            await self.standing.check(offer.connection.client_chain, offer.time)
         return identity
 
     async def _first_identity(self, offer: Offer) -> ClientIdentity | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, Protocol
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 from kipuka_core.errors import ConfigurationError
@@ -23,6 +24,7 @@ from kipuka_core.model.identity import ClientIdentity, Offer
 from kipuka_core.model.label import Label
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
 from kipuka_core.model.request import Csr
+from kipuka_core.model.revocation import RevocationAnswer
 from kipuka_core.model.verdict import Allow, Verdict, Wait
 
 
@@ -85,6 +87,16 @@ class CaBackend(Port):
 
     longest_validity: timedelta | None = None
     """What the CA shortens every certificate to, so that the template that is judged says so already."""
+
+    @property
+    def hash_name(self) -> str | None:
+        """The hash that certificates are signed with (``sha256``); None: unknown, or the key's algorithm has none."""
+        return None
+
+    @property
+    def hsm_backed(self) -> bool:
+        """Whether the CA's key lives in a token."""
+        return False
 
     @abstractmethod
     async def chain(self) -> CaChain:
@@ -152,6 +164,25 @@ class TlsMaterial(Port):
     @abstractmethod
     async def server_identity(self) -> ServerIdentity:
         """The certificate chain and key to serve with. Asked again on reload."""
+
+    async def upkeep(self) -> bool:
+        """Renew what is due. True when :meth:`server_identity` has something new, which is then served.
+
+        Called every few seconds in every process of the server, so the usual answer has to be quick. The default is
+        for material that changes only when the operator says so (``kipuka reload``).
+        """
+        return False
+
+
+class RevocationSource(Protocol):
+    """What the world outside says about a certificate (``[revocation]``)."""
+
+    async def status_of(self, chain: Sequence[x509.Certificate], now: datetime) -> RevocationAnswer:
+        """The worst status in a verified chain, leaf first, anchor last; the anchor itself is not asked about.
+
+        Never raises: what cannot be found out is ``unknown``.
+        """
+        ...
 
 
 class CsrReader(Protocol):

@@ -63,7 +63,7 @@ class RenewalRule:
 
 def own_issuer(certificate: x509.Certificate, chain: CaChain) -> x509.Certificate | None:
     """The current or previous certificate of the CA that signed ``certificate``, or None."""
-    return next((issuer for issuer in (*chain.certificates, *chain.previous) if _issued(issuer, certificate)), None)
+    return next((issuer for issuer in (*chain.certificates, *chain.previous) if issued_by(issuer, certificate)), None)
 
 
 def carried_over(template: Template, enrolment: Enrolment) -> Template:
@@ -112,7 +112,8 @@ def _check_names(csr: Csr, certificate: x509.Certificate, label: Label) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+def issued_by(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether ``issuer`` signed ``certificate`` and its name says so; remembered."""
     if issuer.subject != certificate.issuer:
         return False
     try:

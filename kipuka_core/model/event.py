@@ -145,6 +145,44 @@ class ServerStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeFailed(Event):
+    """Connections from ``source_address`` that never became one; ``cause`` is the stable word.
+
+    Many alike within a minute are one event: ``count`` says how many since the last one.
+    """
+
+    name: ClassVar[str] = "handshake_failed"
+
+    listener: str
+    cause: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsReloaded(Event):
+    """Every process serves with certificate, key, trust anchors and CRLs as the files are now."""
+
+    name: ClassVar[str] = "tls_reloaded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsReloadFailed(Event):
+    """Files were to be read again and something in them is wrong (``reason``): the old ones stay in use."""
+
+    name: ClassVar[str] = "tls_reload_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminRefused(Event):
+    """A request to the admin API without the right to it; ``code`` is the stable word."""
+
+    name: ClassVar[str] = "admin_refused"
+
+    code: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStopped(Event):
     """A worker closed everything in order."""
 

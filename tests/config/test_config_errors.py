@@ -56,7 +56,7 @@ ONE_LINE = {
     '[est]\nbase_path = "/e?t"': "est.base_path: must not contain",
     '[est]\ncsr_attributes = ["x"]': 'est.csr_attributes[0]: "x" is not a dotted object identifier',
     '[tls]\ncipher_suites = ["TLS_RSA_WITH_NULL_SHA"]': (
-        'tls.cipher_suites[0]: "TLS_RSA_WITH_NULL_SHA" cannot be used; possible for TLS 1.2 are '
+        "tls.cipher_suites[0]: TLS_RSA_WITH_NULL_SHA cannot be used: it encrypts nothing; possible for TLS 1.2 are "
         "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "
     ),
     '[tls]\ncipher_suites = ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"]': "tls.cipher_suites[0]: ",

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from kipuka_core.config import Config
 from kipuka_core.config.reference.walk import is_available, tables
-from kipuka_core.config.values import TLS12_CIPHER_SUITES, Address
+from kipuka_core.config.values import Address
+from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 from kipuka_core.model.key_type import KeyType
 
 ConfigOf = Callable[..., Config]
 ProblemsOf = Callable[[str], list[str]]
 
-SUITES = TLS12_CIPHER_SUITES
+SUITES = DEFAULT_CIPHER_SUITES
 
 # key -> default as configuration.md has it, TOML, value read
 KEYS: dict[str, tuple[object, str, object]] = {
@@ -34,6 +37,11 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "server.shutdown_timeout": (30, '"90d"', 7776000),
     "server.state_dir": (Path("/var/lib/kipuka"), '"state"', Path("/conf/state")),
     "server.strict_permissions": (False, "true", True),
+    "server.proxy_protocol_from": (
+        (),
+        '["192.0.2.1", "2001:db8::/64"]',
+        (ip_network("192.0.2.1"), ip_network("2001:db8::/64")),
+    ),
     "tls.cert": (Path("/conf/server.pem"), '"/x.pem"', Path("/x.pem")),
     "tls.key": (Path("/conf/server.key"), '"x/y.key"', Path("/conf/x/y.key")),
     "tls.key_password_env": (None, '"TLS_PASSWORD"', "TLS_PASSWORD"),
@@ -50,6 +58,16 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "admin.tls.key": (None, '"k"\ncert = "c"', Path("/conf/k")),
     "admin.tls.min_version": (None, '"1.3"', "1.3"),
     "admin.tls.cipher_suites": (None, f'["{SUITES[1]}"]', (SUITES[1],)),
+    "admin.operators": (
+        (),
+        '["O=Example,CN=Ana"]\nclient_auth = { trust_anchors = "a" }',
+        (x509.Name.from_rfc4514_string("O=Example,CN=Ana"),),
+    ),
+    "admin.viewers": (
+        (),
+        '["CN=Ben"]\nclient_auth = { trust_anchors = "a" }',
+        (x509.Name.from_rfc4514_string("CN=Ben"),),
+    ),
     "enrollment.require_proof_of_possession": (True, "false", False),
     "enrollment.channel_binding": ("when-present", '"required"', "required"),
     "enrollment.allowed_key_types": (
@@ -85,7 +103,16 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "plugins.enable": ((), '["hsm"]', ("hsm",)),
     "plugins.timeout": (10, '"3s"', 3),
     "db.url": (None, '"postgresql://db/kipuka"', "postgresql://db/kipuka"),
-    "revocation.check": ("none", '"none"', "none"),
+    "revocation.check": ("none", '"ocsp-then-crl"', "ocsp-then-crl"),
+    "revocation.crls": (
+        (),
+        '["a.crl", "http://c.example/b.crl"]\ncheck = "crl"',
+        (Path("/conf/a.crl"), "http://c.example/b.crl"),
+    ),
+    "revocation.responder": (None, '"http://o.example"\ncheck = "ocsp"', "http://o.example"),
+    "revocation.soft_fail": (False, 'true\ncheck = "crl"', True),
+    "revocation.cache_ttl": (300, '"6m"', 360),
+    "revocation.timeout": (10, '"11s"', 11),
     "revocation.accept_unrecorded": (False, "true", True),
 }
 # keys of tables in lists: default, TOML, value read
@@ -105,19 +132,9 @@ REQUIRED_IN_ITEMS = {"est.label": 'name = "factory"', "ca": 'id = "one"', "audit
 # keys without their feature: a value that is refused, the default, the refusal
 UNAVAILABLE = {
     "server.http_listen": ('"0.0.0.0:80"', None, "not available yet"),
-    "server.proxy_protocol_from": ('["192.0.2.1"]', "[]", "not available yet"),
-    "tls.material": ('"self"', '"files"', '"self" is not available yet'),
     "admin.bearer_token_env": ('"TOKEN"', None, "not available yet"),
     "admin.bearer_token_file": ('"token"', None, "not available yet"),
-    "admin.operators": ('["CN=a"]', "[]", "not available yet"),
-    "admin.viewers": ('["CN=a"]', "[]", "not available yet"),
     "admin.token": ('[{ name = "a", role = "viewer", env = "T" }]', "[]", "not available yet"),
-    "revocation.check": ('"ocsp-then-crl"', '"none"', '"ocsp-then-crl" is not available yet'),
-    "revocation.crls": ('["a.crl"]', "[]", "not available yet"),
-    "revocation.responder": ('"http://o.example"', None, "not available yet"),
-    "revocation.soft_fail": ("true", "false", "not available yet"),
-    "revocation.cache_ttl": ('"6m"', '"5m"', "not available yet"),
-    "revocation.timeout": ('"11s"', '"10s"', "not available yet"),
 }
 UNAVAILABLE_AT_LABELS = ("approval", "serverkeygen", "fullcmc", "ra_clients")
 

@@ -1,12 +1,12 @@
-"""The tables that choose and set up plugins, and those of the store, of revocation and of the audit trail."""
+"""The tables that choose and set up plugins, and those of the store and of the audit trail."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from kipuka_core.config.section import NotYet, OpenSection, Section
+from kipuka_core.config.section import OpenSection, Section
 from kipuka_core.config.values import AuthOrder, CaId, ProviderName, Switch
 from kipuka_core.hooks.durations import Duration
 
@@ -102,34 +102,6 @@ class Db(Section):
         ),
         examples=["sqlite:////var/lib/kipuka/kipuka.db"],
     )
-
-
-RevocationCheck = Literal["none", "crl", "ocsp", "ocsp-then-crl"]
-
-
-class Revocation(Section):
-    """Client certificates that kipuka has no record of. Recorded ones are always checked in the store."""
-
-    check: Annotated[RevocationCheck, NotYet(("crl", "ocsp", "ocsp-then-crl"))] = Field(
-        default="none", description="How they are checked. Only `none` is available yet."
-    )
-    accept_unrecorded: Switch = Field(
-        default=False,
-        description="A certificate of an own CA without a record can be renewed although it is not checked.",
-    )
-    crls: Annotated[tuple[str, ...], NotYet()] = Field(
-        default=(), description="CRLs: files or URLs.", examples=[["/etc/kipuka/device-ca.crl"]]
-    )
-    responder: Annotated[str | None, NotYet()] = Field(
-        default=None,
-        description="The OCSP responder. Absent: the one named in the certificate.",
-        examples=["http://ocsp.example"],
-    )
-    soft_fail: Annotated[Switch, NotYet()] = Field(
-        default=False, description="A certificate whose status cannot be found out is accepted."
-    )
-    cache_ttl: Annotated[Duration, NotYet()] = Field(default=300, description="How long an answer is good for.")
-    timeout: Annotated[Duration, NotYet()] = Field(default=10, description="For asking a responder or fetching a CRL.")
 
 
 class AuditSink(OpenSection):

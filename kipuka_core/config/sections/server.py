@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from kipuka_core.config.section import NotYet, Section
+from kipuka_core.config.section import NotYet, OpenSection, Section
 from kipuka_core.config.values import (
-    TLS12_CIPHER_SUITES,
     Address,
     CipherSuite,
     Count,
     ListenAddress,
+    NetworkList,
     PathList,
     ProviderName,
+    SubjectName,
     Switch,
+    TlsVersion,
 )
 from kipuka_core.hooks.durations import Duration
+from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 
-TlsVersion = Literal["1.2", "1.3"]
 CipherSuites = Annotated[tuple[CipherSuite, ...], Field(min_length=1)]
 
 
@@ -63,10 +65,13 @@ class Server(Section):
         default=Path("/var/lib/kipuka"),
         description="Database, embedded CA, audit log. The environment variable `KIPUKA_STATE_DIR` overrides it.",
     )
-    proxy_protocol_from: Annotated[tuple[str, ...], NotYet()] = Field(
+    proxy_protocol_from: NetworkList = Field(
         default=(),
-        description="Addresses that may send PROXY protocol v2.",
-        examples=[["192.0.2.10"]],
+        description=(
+            "Addresses and networks of load balancers in front of the EST listener: every connection from them begins "
+            "with a PROXY protocol v2 header, which says who the client is; from anybody else such a header is refused."
+        ),
+        examples=[["192.0.2.10", "198.51.100.0/28"]],
     )
     strict_permissions: Switch = Field(
         default=False,
@@ -133,25 +138,42 @@ class ServerTls(Section):
     )
     min_version: TlsVersion = Field(default="1.2", description="Nothing older can be configured (RFC 8996).")
     cipher_suites: CipherSuites = Field(
-        default=TLS12_CIPHER_SUITES,
+        default=DEFAULT_CIPHER_SUITES,
         description=(
             "TLS 1.2 only, in order of preference. The default holds every suite that is possible; those of TLS 1.3 "
             "are fixed."
         ),
     )
-    material: Annotated[ProviderName, NotYet(("self",))] = Field(
+    material: ProviderName = Field(
         default="files",
         description=(
-            "A TLS material provider. `files` reads `cert` and `key`; `self`, which keeps a server certificate from "
-            "an own CA renewed, is not available yet."
+            "A TLS material provider. `files` reads `cert` and `key`; `self` has a server certificate issued by an own "
+            "CA and keeps it renewed, so that there is neither `cert` nor `key`."
         ),
     )
+
+
+class MaterialTable(OpenSection):
+    """Settings of the TLS material provider that `material` names."""
 
 
 class Tls(ServerTls):
     """The EST listener's TLS."""
 
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, MaterialTable] = Field(init=False)
+    extra_tables: ClassVar[type[Section] | None] = MaterialTable
+
     client_auth: ClientAuth = Field(default_factory=ClientAuth, description="Client certificates.")
+
+    @property
+    def tables(self) -> dict[str, MaterialTable]:
+        """Settings of material providers by name: ``[tls.NAME]``."""
+        return dict(self.__pydantic_extra__)
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Only the core's part: what belongs to a plugin may be a secret."""
+        return [(name, getattr(self, name)) for name in type(self).model_fields]
 
 
 class AdminToken(Section):
@@ -194,7 +216,7 @@ class AdminTls(Section):
     key: Path | None = Field(default=None, description="As in `[tls]`.", examples=["/etc/kipuka/tls/admin-server.key"])
     min_version: TlsVersion | None = Field(default=None, description="As in `[tls]`.", examples=["1.3"])
     cipher_suites: CipherSuites | None = Field(
-        default=None, description="As in `[tls]`.", examples=[list(TLS12_CIPHER_SUITES[:4])]
+        default=None, description="As in `[tls]`.", examples=[list(DEFAULT_CIPHER_SUITES[:4])]
     )
 
 
@@ -211,7 +233,7 @@ class Admin(Section):
         description="The file that holds one operator's bearer token.",
         examples=["/etc/kipuka/admin-token"],
     )
-    operators: Annotated[tuple[str, ...], NotYet()] = Field(
+    operators: tuple[SubjectName, ...] = Field(
         default=(),
         description=(
             "RFC 4514 subjects of administrators who may change things, compared parsed. With `viewers` empty too, "
@@ -219,7 +241,7 @@ class Admin(Section):
         ),
         examples=[["CN=Ana,O=Example"]],
     )
-    viewers: Annotated[tuple[str, ...], NotYet()] = Field(
+    viewers: tuple[SubjectName, ...] = Field(
         default=(),
         description="RFC 4514 subjects of administrators who may look.",
         examples=[["CN=Ben,O=Example"]],

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from kipuka_core.domain.pipeline import Road
 from kipuka_core.domain.ports import EventHub
+from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.edges.http.messages import Receive, Response, Scope, Send, header, read_body
 from kipuka_core.edges.http.refusals import refusal_response
 from kipuka_core.edges.log import get_logger
@@ -20,6 +21,7 @@ from kipuka_core.edges.tls.scope import connection_from_scope
 from kipuka_core.errors import (
     InsecureTransport,
     MethodNotAllowed,
+    NotAuthenticated,
     NotFound,
     PluginFailed,
     PostcheckFailed,
@@ -88,6 +90,7 @@ class EstApp:
         events: EventHub,
         clock: Callable[[], datetime],
         settings: EstSettings,
+        required_standing: CertificateStanding | None = None,
     ) -> None:
         self._road = road
         self._labels = labels
@@ -95,6 +98,7 @@ class EstApp:
         self._events = events
         self._clock = clock
         self._settings = settings
+        self._required_standing = required_standing
         self._cacerts_der: dict[CaChain, bytes] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,6 +129,7 @@ class EstApp:
         request.connection = connection_from_scope(scope, request.time)
         if request.connection is None:
             raise InsecureTransport(HOW_TO_START)
+        await self._check_standing(request.connection, request.time)
         request.route = route = paths.parse(scope["path"], self._settings.base_path)
         label = self._labels.get(route.label)
         if label is None:
@@ -140,6 +145,16 @@ class EstApp:
         if operation is Operation.CSRATTRS:
             return self._csrattrs(label, request)
         return await self._enrol(operation, label, request)
+
+    async def _check_standing(self, connection: Connection, now: datetime) -> None:
+        """In client_auth mode ``required`` a revoked certificate gets nothing, ``/cacerts`` included."""
+        if self._required_standing is None:
+            return
+        if not connection.client_chain:
+            raise NotAuthenticated(
+                "every request here needs a valid client certificate", code="client_certificate_required"
+            )
+        await self._required_standing.check(connection.client_chain, now)
 
     async def _cacerts(self, label: Label, request: _Request) -> Response:
         """RFC 7030 4.1: the whole chain up to the root, and what clients need during a roll-over."""

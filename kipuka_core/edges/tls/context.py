@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kipuka_core.domain import rules
-from kipuka_core.edges.tls.ciphers import DEFAULT_CIPHER_SUITES, openssl_cipher_list
+from kipuka_core.edges.tls.ciphers import openssl_cipher_list
 from kipuka_core.edges.tls.files import load_certificates, load_private_key
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 
 ClientAuth = Literal["required", "optional", "none"]
 CMC_RA = x509.ObjectIdentifier(rules.CMC_RA)

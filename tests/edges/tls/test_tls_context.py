@@ -11,9 +11,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from kipuka_core.edges.tls.ciphers import DEFAULT_CIPHER_SUITES
 from kipuka_core.edges.tls.context import CMC_RA, build_context, inspect_server_certificate
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 from kipuka_core.testing.pki import make_root
 
 NOW = datetime.now(UTC)
