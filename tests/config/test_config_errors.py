@@ -38,7 +38,11 @@ ONE_LINE = {
     "server = 1": "server: must be a table",
     "[plugins]\nenable = 1": "plugins.enable: must be a list",
     "[plugins]\nenable = [1]": "plugins.enable[0]: must be text in quotes",
-    '[tls]\nmin_version = "1.1"': 'tls.min_version: must be "1.2" or "1.3"',
+    '[tls]\nmin_version = "1.1"': (
+        'tls.min_version: must be "1.2" or "1.3": TLS 1.0 and 1.1 must not be used (RFC 8996)'
+    ),
+    '[admin.tls]\nmin_version = "1.0"': 'admin.tls.min_version: must be "1.2" or "1.3": TLS 1.0 and 1.1 must not',
+    "[tls]\nmin_version = 1.3": "tls.min_version: must be text in quotes",
     '[tls.client_auth]\nmode = "maybe"': 'tls.client_auth.mode: must be "required", "optional" or "none"',
     # values
     '[server]\nlisten = "8443"': 'server.listen: must be host:port, such as "0.0.0.0:8443" or "[::]:8443"',
@@ -59,7 +63,23 @@ ONE_LINE = {
         "tls.cipher_suites[0]: TLS_RSA_WITH_NULL_SHA cannot be used: it encrypts nothing; possible for TLS 1.2 are "
         "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "
     ),
-    '[tls]\ncipher_suites = ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"]': "tls.cipher_suites[0]: ",
+    '[tls]\ncipher_suites = ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"]': (
+        "tls.cipher_suites[0]: TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA cannot be used: CBC suites have no authenticated"
+    ),
+    '[tls]\ncipher_suites = ["TLS_RSA_WITH_AES_128_GCM_SHA256"]': (
+        "tls.cipher_suites[0]: TLS_RSA_WITH_AES_128_GCM_SHA256 cannot be used: RSA key exchange has no forward secrecy"
+    ),
+    '[tls]\ncipher_suites = ["TLS_ECDH_anon_WITH_AES_128_CBC_SHA"]': (
+        "tls.cipher_suites[0]: TLS_ECDH_anon_WITH_AES_128_CBC_SHA cannot be used: it authenticates nobody"
+    ),
+    '[tls]\ncipher_suites = ["TLS_AES_128_GCM_SHA256"]': (
+        "tls.cipher_suites[0]: TLS_AES_128_GCM_SHA256 cannot be used: it is a suite of TLS 1.3, and those are not listed"
+    ),
+    '[tls]\ncipher_suites = ["ECDHE-RSA-AES128-GCM-SHA256"]': (
+        "tls.cipher_suites[0]: ECDHE-RSA-AES128-GCM-SHA256 cannot be used: "
+        "the IANA name is TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+    ),
+    '[admin.tls]\ncipher_suites = ["TLS_X"]': "admin.tls.cipher_suites[0]: TLS_X cannot be used: kipuka does not know",
     "[tls]\ncipher_suites = []": "tls.cipher_suites: must not be empty",
     "[enrollment]\nallowed_key_types = []": "enrollment.allowed_key_types: must not be empty",
     '[enrollment]\nallowed_key_types = ["rsa1024"]': (
@@ -83,6 +103,20 @@ ONE_LINE = {
     '[db]\nurl = "mysql://u:hunter2@db/x"': 'db.url: must begin with "sqlite:///" or "postgresql://"',
     '[db]\nurl = "sqlite://"': "db.url: must name a file",
     '[db]\nurl = "sqlite:///:memory:"': "db.url: must name a file",
+    '[server]\nproxy_protocol_from = ["lb.example"]': (
+        'server.proxy_protocol_from: "lb.example" is neither an IP address nor a network such as "192.0.2.0/24"'
+    ),
+    '[server]\nproxy_protocol_from = ["192.0.2.1/24"]': 'server.proxy_protocol_from: "192.0.2.1/24" is neither',
+    "[server]\nproxy_protocol_from = 1": "server.proxy_protocol_from: must be a list",
+    '[admin]\noperators = ["Ana"]\nclient_auth = { trust_anchors = "a" }': (
+        'admin.operators[0]: "Ana" is not an RFC 4514 subject such as "CN=Ana,O=Example"'
+    ),
+    '[admin]\nviewers = [""]\nclient_auth = { trust_anchors = "a" }': "admin.viewers[0]: must be a subject such as",
+    '[revocation]\ncheck = "maybe"': 'revocation.check: must be "none", "crl", "ocsp" or "ocsp-then-crl"',
+    '[revocation]\ncheck = "crl"\ncrls = ["ldap://x/y"]': (
+        'revocation.crls[0]: must be a URL that begins with "http://" or "https://"'
+    ),
+    '[revocation]\ncheck = "ocsp"\nresponder = "ocsp.example"': "revocation.responder: must be a URL that begins with",
     # between keys
     '[server]\nadmin_listen = "0.0.0.0:8443"': (
         "server.admin_listen: 0.0.0.0:8443 is taken by server.listen (0.0.0.0:8443); use another port"
@@ -91,6 +125,14 @@ ONE_LINE = {
     '[tls]\nkey_password_env = "A"\nkey_password_file = "b"': "tls.key_password_file: tls.key_password_env is set too",
     '[admin.tls]\ncert = "c"': "admin.tls.key: required, because the other of cert and key is set",
     "[tls.client_auth]\ntrust_anchors = []": 'tls.client_auth.trust_anchors: required, because mode is "optional"',
+    '[admin]\noperators = ["CN=Ana"]': "admin.operators: has no effect without client certificates: add [admin.client",
+    "[tls.client_aut]": 'tls.client_aut: unknown key; did you mean "client_auth"?',
+    '[tls]\nmaterial = "vault"\n[tls.valt]': 'tls.valt: unknown key; did you mean "vault"?',
+    '[tls]\nciphers = "x"': 'tls.ciphers: unknown key; did you mean "cipher_suites"?',
+    '[revocation]\ncrls = ["a.crl"]': 'revocation.crls: has no effect, because check is "none"',
+    '[revocation]\ncheck = "ocsp"\ncrls = "a.crl"': 'revocation.crls: has no effect, because check is "ocsp"',
+    '[revocation]\ncheck = "crl"\nresponder = "http://o"': 'revocation.responder: has no effect, because check is "crl"',
+    "[revocation]\nsoft_fail = true": 'revocation.soft_fail: has no effect, because check is "none"',
     "[admin.client_auth]": 'admin.client_auth.trust_anchors: required, because mode is "required"',
     f"{CA}[[ca]]\nid = 'one'": 'ca[1].id: "one" is the id of another [[ca]] too',
     f"{CA}is_default = true\n[[ca]]\nid = 'b'\nis_default = true": "ca[1].is_default: ca[0] is the default already",

@@ -11,6 +11,7 @@ import pytest
 from kipuka_core.config import Config, default_toml, embedded_ca, labels, load, warnings
 from kipuka_core.config.values import Address
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 from kipuka_core.model.label import EnrollmentRules, RenewFrom
 
 ConfigOf = Callable[..., Config]
@@ -229,6 +230,14 @@ ADMIN = '[admin.client_auth]\ntrust_anchors = "a"\n'
         (
             ADMIN + '[[est.label]]\nname = "x"\nsubject_binding = "any"',
             'enrollment.subject_binding: "any" at label "x"',
+        ),
+        (
+            ADMIN + f'[tls]\nmin_version = "1.3"\ncipher_suites = ["{DEFAULT_CIPHER_SUITES[0]}"]',
+            'tls.cipher_suites: has no effect, because min_version is "1.3"',
+        ),
+        (
+            ADMIN + f'[admin.tls]\nmin_version = "1.3"\ncipher_suites = ["{DEFAULT_CIPHER_SUITES[0]}"]',
+            'admin.tls.cipher_suites: has no effect, because min_version is "1.3"',
         ),
         (ADMIN + "[auth.basic]\nx = 1", "auth.basic: has no effect, because auth.order does not name it"),
         (ADMIN + "[policy.mine]\nx = 1", "policy.mine: has no effect, because policy.order does not name it"),
