@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from quart import Blueprint
+from cryptography import x509
+from quart import Blueprint, Quart
 
 from kipuka_core.cli.plugin_commands import plugin_commands
+from kipuka_core.domain.guard import Guard
 from kipuka_core.edges.http.admin import admin_app
+from kipuka_core.edges.http.admin_credentials import AdminRule
+from kipuka_core.edges.http.admin_gate import AdminGate
+from kipuka_core.edges.http.admin_health import Health, HealthChecks, health_routes
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.model.event import Event
 from kipuka_core.testing.server import Deployment, make_deployment
 from tests.startup.distributions import Distribution, importable
 
@@ -55,8 +62,26 @@ def test_a_command_whose_name_is_taken_is_a_configuration_error(
         plugin_commands({"serve": ""})
 
 
-async def _nothing_wrong() -> dict[str, str]:
-    return {}
+class _NoEvents:
+    async def announce(self, event: Event) -> None:
+        raise AssertionError(f"nothing is issued here: {event}")
+
+    async def emit(self, event: Event) -> None:
+        assert event.name == "admin_refused"
+
+
+class _NobodyRevoked:
+    async def check(self, chain: Sequence[x509.Certificate], now: datetime, *, needs_store: bool) -> None:
+        raise AssertionError("nobody without a certificate gets this far")
+
+
+def _app(blueprints: Sequence[Blueprint]) -> Quart:
+    """The admin application of a server without administrators."""
+    rule = AdminRule(anchors=lambda: (), own_issuers=lambda: ())
+    gate = AdminGate(rule=rule, standing=_NobodyRevoked(), events=_NoEvents(), clock=lambda: datetime.now(UTC))
+    checks = HealthChecks({}, Guard(timeout_seconds=10))
+    health = Health(checks=checks, version="1", database_name="sqlite", ca_ids=(), warnings=lambda: (), started_at=0.0)
+    return admin_app(gate, [health_routes(health)], blueprints)
 
 
 def _blueprint(name: str, path: str, prefix: str | None = None) -> Blueprint:
@@ -70,7 +95,7 @@ def _blueprint(name: str, path: str, prefix: str | None = None) -> Blueprint:
 
 
 async def test_a_plugin_s_admin_route_is_behind_the_admin_credential() -> None:
-    app = admin_app(_nothing_wrong, [_blueprint("inventory", "/devices")])
+    app = _app([_blueprint("inventory", "/devices")])
     answer = await app.test_client().get("/admin/inventory/devices")
     assert answer.status_code == 401
     assert (await answer.get_json())["error"] == "unauthorized"
@@ -89,4 +114,4 @@ async def test_a_plugin_s_admin_route_is_behind_the_admin_credential() -> None:
 )
 async def test_a_route_that_is_taken_or_elsewhere_is_a_configuration_error(blueprints: list[Blueprint]) -> None:
     with pytest.raises(ConfigurationError, match="admin route"):
-        admin_app(_nothing_wrong, blueprints)
+        _app(blueprints)

@@ -2,81 +2,120 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from typing import NoReturn, cast
 
-from quart import Blueprint, Quart, request
+from quart import Blueprint, Quart, Response, g, request
 from quart.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
+from quart.wrappers.base import BaseRequestWebsocket
+from werkzeug import exceptions
+from werkzeug.routing import RequestRedirect
 
+from kipuka_core.edges.http.admin_gate import AdminGate
+from kipuka_core.edges.http.admin_health import OPEN_ENDPOINTS, OPEN_PATHS
+from kipuka_core.edges.http.messages import Scope
+from kipuka_core.edges.http.status import status_of
 from kipuka_core.edges.log import get_logger
-from kipuka_core.errors import ConfigurationError
+from kipuka_core.errors import (
+    ConfigurationError,
+    LockedOut,
+    NotAllowed,
+    NotAuthenticated,
+    PluginFailed,
+    RequestRefused,
+    StoreUnavailable,
+    Unavailable,
+)
 
 log = get_logger()
 
-OPEN_PATHS = frozenset({"/admin/health/live", "/admin/health/ready"})
-_CHECKED_AT_MOST_EVERY_SECONDS = 1.0
+CHALLENGE = 'Certificate realm="kipuka admin"'
+"""A 401 has to name a scheme (RFC 9110 15.5.2). This one is no registered one, which says the truth: no header would
+help, and no browser asks for a password."""
 _MAX_BODY_BYTES = 1 << 20
 _BODY_TIMEOUT_SECONDS = 30
+_CODES: dict[type[RequestRefused], str] = {
+    NotAuthenticated: "unauthorized",
+    NotAllowed: "forbidden",
+    LockedOut: "too_many_requests",
+}
+"""The words of the HTTP interface; the events have more exact ones. Other refusals keep their own."""
 
 
-class Readiness:
-    """Whether everything behind the server works; asked at most once a second, however often it is polled."""
+class _AdminQuart(Quart):
+    """Quart that answers a path that is nearly right with 404: a redirect would be HTML, and quote the Host header."""
 
-    def __init__(self, ping: Callable[[], Awaitable[dict[str, str]]]) -> None:
-        self._ping = ping
-        self._problems: dict[str, str] = {}
-        self._checked_at = float("-inf")
-
-    async def problems(self) -> dict[str, str]:
-        """What does not work, by name."""
-        if time.monotonic() - self._checked_at >= _CHECKED_AT_MOST_EVERY_SECONDS:
-            self._checked_at = time.monotonic()
-            self._problems = await self._ping()
-            for name, problem in self._problems.items():
-                log.warning("not ready", part=name, problem=problem)
-        return self._problems
+    def raise_routing_exception(self, request: BaseRequestWebsocket) -> NoReturn:
+        if isinstance(request.routing_exception, RequestRedirect):
+            raise exceptions.NotFound
+        super().raise_routing_exception(request)
 
 
-def admin_app(ping: Callable[[], Awaitable[dict[str, str]]], blueprints: Sequence[Blueprint] = ()) -> Quart:
-    """The application; ``blueprints`` are what plugins bring (hook ``kipuka_admin_routes``).
+def admin_app(gate: AdminGate, parts: Sequence[Blueprint], plugin_parts: Sequence[Blueprint] = ()) -> Quart:
+    """The application; ``plugin_parts`` are what plugins bring (hook ``kipuka_admin_routes``).
 
-    Raises ConfigurationError for a blueprint whose name or path is taken.
+    Every request passes the gate, but for the paths of ``OPEN_PATHS``; ``quart.g.administrator`` is who came through.
+    A plugin's routes lie behind it too, and those that are no GET need an operator.
+
+    Raises ConfigurationError for a plugin's blueprint whose name or path is taken.
     """
-    app = Quart("kipuka_core")
+    app = _AdminQuart("kipuka_core", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = _BODY_TIMEOUT_SECONDS
-    readiness = Readiness(ping)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
 
     @app.before_request
-    async def only_with_credential() -> ResponseReturnValue | None:
-        if request.path in OPEN_PATHS:
-            return None
-        return _error(401, "unauthorized", "this needs an admin credential, and none is configured or was presented")
+    async def only_administrators() -> None:
+        if request.path in OPEN_PATHS and request.endpoint in {*OPEN_ENDPOINTS, None}:
+            return
+        g.administrator = await gate.admit(cast("Scope", request.scope), method=request.method, path=request.path)
 
-    @app.get("/admin/health/live")
-    async def live() -> ResponseReturnValue:
-        return {"status": "alive"}
+    @app.after_request
+    async def not_stored(response: Response) -> Response:
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return response
 
-    @app.get("/admin/health/ready")
-    async def ready() -> ResponseReturnValue:
-        problems = await readiness.problems()
-        # Without a credential only the names of the parts: what is wrong with them is in the log.
-        body = {"status": "not_ready" if problems else "ready", "failing": sorted(problems)}
-        return body, 503 if problems else 200
+    _handle_errors(app)
+    for part in parts:
+        app.register_blueprint(part)
+    for blueprint in plugin_parts:
+        _register(app, blueprint)
+    return app
 
-    @app.errorhandler(HTTPException)
-    async def http_error(error: HTTPException) -> ResponseReturnValue:
-        return _error(error.code or 500, error.name.lower().replace(" ", "_"), error.description or error.name)
+
+def _handle_errors(app: Quart) -> None:
+    @app.errorhandler(RequestRefused)
+    async def refused(refusal: RequestRefused) -> ResponseReturnValue:
+        if isinstance(refusal, PluginFailed):
+            log.error("plugin failed", plugin=refusal.plugin, detail=refusal.detail)
+        status = status_of(refusal)
+        code = next((_CODES[kind] for kind in type(refusal).__mro__ if kind in _CODES), refusal.code)
+        headers = {}
+        if status == 401:
+            headers["WWW-Authenticate"] = CHALLENGE
+        if isinstance(refusal, LockedOut | Unavailable):
+            headers["Retry-After"] = str(refusal.retry_after_seconds)
+        return _error(status, code, refusal.reason, headers)
+
+    @app.errorhandler(StoreUnavailable)
+    async def store_away(_: StoreUnavailable) -> ResponseReturnValue:
+        away = Unavailable("the server's database is away; repeat the request later", code="store_unavailable")
+        return await refused(away)
+
+    @app.errorhandler(exceptions.HTTPException)
+    async def http_error(error: exceptions.HTTPException) -> ResponseReturnValue:
+        headers = {}
+        if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods:
+            headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        code = error.name.lower().replace(" ", "_").replace("'", "")
+        return _error(error.code or 500, code, error.description or error.name, headers)
 
     @app.errorhandler(Exception)
     async def internal_error(error: Exception) -> ResponseReturnValue:
-        log.error("admin request failed", path=request.path, exception=type(error).__name__)
+        log.error("admin request failed", path=request.path, exc_info=error)
         return _error(500, "internal_error", "the server could not process this request")
-
-    for blueprint in blueprints:
-        _register(app, blueprint)
-    return app
 
 
 def _register(app: Quart, blueprint: Blueprint) -> None:
@@ -94,5 +133,5 @@ def _register(app: Quart, blueprint: Blueprint) -> None:
             )
 
 
-def _error(status: int, code: str, message: str) -> ResponseReturnValue:
-    return {"error": code, "message": message}, status
+def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> ResponseReturnValue:
+    return {"error": code, "message": message}, status, headers or {}

@@ -1,0 +1,134 @@
+"""From an open assembly and its live TLS to the admin listener's application."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any, cast
+
+from cryptography import x509
+from quart import Quart
+
+from kipuka_core.assemble import Assembly, utc_now
+from kipuka_core.config import Config
+from kipuka_core.domain.ports import Store
+from kipuka_core.domain.standing import CertificateStanding
+from kipuka_core.edges.http.admin import admin_app
+from kipuka_core.edges.http.admin_cas import CaDirectory, ca_routes
+from kipuka_core.edges.http.admin_credentials import AdminRule, idle_anchors
+from kipuka_core.edges.http.admin_gate import AdminGate
+from kipuka_core.edges.http.admin_health import DATABASE, Health, HealthChecks, Ping, ca_part, health_routes
+from kipuka_core.edges.http.admin_plugins import PluginDirectory, Use, plugin_routes
+from kipuka_core.edges.log import get_logger
+from kipuka_core.errors import NotAuthenticated, StoreUnavailable
+from kipuka_core.live_tls import LiveTls
+from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
+
+log = get_logger()
+
+
+def administration(assembly: Assembly, live: LiveTls) -> Quart:
+    """The application of the admin listener.
+
+    Raises ConfigurationError for a plugin's admin routes that cannot be added.
+    """
+    own_issuers = assembly.standing.own_issuers
+
+    def admin_warnings() -> list[str]:
+        return idle_anchors(live.anchors(), own_issuers())
+
+    for warning in admin_warnings():
+        log.warning("configuration", warning=warning)
+    config = assembly.config
+    rule = AdminRule(
+        anchors=live.anchors,
+        own_issuers=own_issuers,
+        operators=config.admin.operators,
+        viewers=config.admin.viewers,
+    )
+    gate = AdminGate(rule=rule, standing=AdminStanding(assembly.standing), events=assembly.events, clock=utc_now)
+    guard = assembly.road.guard
+    checks = HealthChecks(_pings(assembly), guard)
+    health = Health(
+        checks=checks,
+        version=version("kipuka"),
+        database_name=config.database_url.partition(":")[0].partition("+")[0],
+        ca_ids=tuple(assembly.cas),
+        warnings=lambda: [*live.current_warnings(), *admin_warnings()],
+        is_certificate_over=lambda: is_any_over(live, utc_now()),
+        started_at=time.monotonic(),
+    )
+    parts = (
+        health_routes(health),
+        ca_routes(CaDirectory(assembly.cas, config.default_ca.id, guard, checks)),
+        plugin_routes(PluginDirectory(assembly.plugins, used_providers(config), checks)),
+    )
+    return admin_app(gate, parts, assembly.plugins.admin_routes)
+
+
+class AdminStanding:
+    """Whether an administrator's certificate still counts: never one that is on record here, and no revoked one."""
+
+    def __init__(self, standing: CertificateStanding) -> None:
+        self._standing = standing
+        # The store knows what was issued here. The rule has refused that already by the CAs of today, so that without
+        # the store only certificates of a former [[ca]] are not recognised; revocation is asked about all the same.
+        self._without_store = replace(standing, store=cast("Store", _NothingOnRecord()))
+
+    async def check(self, chain: Sequence[x509.Certificate], now: datetime, *, needs_store: bool) -> None:
+        """See :class:`kipuka_core.edges.http.admin_gate.Standing`."""
+        try:
+            await self._check_unrecorded(chain)
+            await self._standing.check(chain, now)
+        except StoreUnavailable:
+            if needs_store:
+                raise
+            await self._without_store.check(chain, now)
+
+    async def _check_unrecorded(self, chain: Sequence[x509.Certificate]) -> None:
+        leaf, issuer = chain[0], chain[1]  # the rule has refused shorter chains
+        if await self._standing.store.find_certificate(issuer_key_id(issuer), serial_hex(leaf)) is not None:
+            raise NotAuthenticated(
+                "the client certificate was enrolled here: it is no admin credential", code="enrolment_certificate"
+            )
+
+
+class _NothingOnRecord:
+    """The store as far as CertificateStanding asks it."""
+
+    async def find_certificate(self, _issuer_key_id: str, _serial_hex: str) -> None:
+        return None
+
+
+def is_any_over(live: LiveTls, now: datetime) -> bool:
+    """Whether a server certificate that is served has ended, of either listener."""
+    material = live.material
+    return any(now > chain.certificates[0].not_valid_after_utc for chain in (material.chain, *material.others))
+
+
+def used_providers(config: Config) -> dict[Use, list[str]]:
+    """Every provider that the configuration names, with the parts of the health checks that came of it."""
+    used: dict[Use, list[str]] = {}
+    named: list[tuple[str, Any, str]] = [("ca_backend", table, ca_part(table.name)) for table in config.ca_backends]
+    named += [("authenticator", table, _auth_part(table.name)) for table in config.authenticators]
+    named += [("policy", table, "") for table in config.policies]
+    named += [("key_store", table, "") for table in config.key_stores]
+    named += [("event_sink", table, "") for table in config.event_sinks]
+    named += [("tls_material", table, "") for table in (config.tls_material, config.admin_tls_material)]
+    for kind, table, part in named:
+        used.setdefault((kind, table.use), []).extend([part] if part else [])
+    return used
+
+
+def _pings(assembly: Assembly) -> dict[str, Ping]:
+    pings: dict[str, Ping] = {DATABASE: assembly.store.ping}
+    pings |= {ca_part(ca_id): backend.ping for ca_id, backend in assembly.cas.items()}
+    pings |= {_auth_part(name): port.ping for name, port in assembly.authenticators.items()}
+    return pings
+
+
+def _auth_part(name: str) -> str:
+    return f"auth {name}"
