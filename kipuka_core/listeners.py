@@ -1,58 +1,152 @@
-"""From an open assembly to what its two listeners need of TLS."""
+"""From an open assembly to what its two listeners need of TLS, read from the files as they are now and not yet used."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import PluginTable
-from kipuka_core.domain.ports import ServerIdentity
+from kipuka_core.domain.ports import ServerIdentity, TlsMaterial
 from kipuka_core.edges.tls.anchors import load_anchors
-from kipuka_core.edges.tls.context import ServerTls, inspect_server_certificate
+from kipuka_core.edges.tls.context import RENEWAL_NOTICE, ServerTls, inspect_server_certificate
 from kipuka_core.edges.tls.files import load_certificates
-from kipuka_core.errors import ConfigurationError
+from kipuka_core.errors import ConfigurationError, KipukaError
 from kipuka_core.hooks.lifecycle import naming_the_key
 
 
-async def est_tls(assembly: Assembly) -> ServerTls:
-    """TLS of the EST listener: ``[tls]``; the own CAs are anchors too, so that devices can renew.
+@dataclass(frozen=True, slots=True)
+class ServerChain:
+    """A server certificate and what follows it in its file."""
 
-    Called again on reload: certificate, key and anchors are as the files are now, for the plugins too.
+    file: str
+    certificates: tuple[x509.Certificate, ...]
+
+    def inspect(self, now: datetime) -> list[str]:
+        """What clients may dislike in it. Raises ConfigurationError for a certificate that is not in time."""
+        leaf, *above = self.certificates
+        return inspect_server_certificate(leaf, tuple(above), now, self.file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTrust:
+    """Whose client certificates count: ``listener`` for the handshake, ``plugins`` for authenticators.
+
+    ``listed`` are those of files, which somebody has to keep up to date.
+    """
+
+    listener: tuple[x509.Certificate, ...]
+    plugins: tuple[x509.Certificate, ...]
+    listed: tuple[x509.Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerMaterial:
+    """Everything that a process reads for its listener at start, and again at every reload."""
+
+    tls: ServerTls
+    chain: ServerChain
+    trust: ClientTrust
+    others: tuple[ServerChain, ...] = ()
+    """Server certificates of another process, for whoever asks this one how they are."""
+    remarks: tuple[str, ...] = ()
+    """What providers said of their files while they were asked."""
+
+    @property
+    def digest(self) -> str:
+        """The same for two processes that have read the same certificates."""
+        known = (*self.chain.certificates, *self.trust.listener, *self.trust.plugins)
+        return sha256(b"".join(sha256(each.public_bytes(Encoding.DER)).digest() for each in known)).hexdigest()
+
+    def __str__(self) -> str:
+        leaf = self.chain.certificates[0]
+        anchors = len(self.trust.listener)
+        trusts = f"{anchors} trust anchor{'' if anchors == 1 else 's'}"
+        if self.tls.client_auth == "none":
+            trusts = "no client certificates"
+        subject = leaf.subject.rfc4514_string() or f"serial {leaf.serial_number:x}"
+        return f"certificate {subject} until {leaf.not_valid_after_utc:%Y-%m-%d %H:%M}Z, {trusts}"
+
+    def warnings(self, now: datetime) -> list[str]:
+        """What somebody should do something about, as things are ``now`` (aware). Reads no file."""
+        found = list(self.remarks)
+        for chain in (self.chain, *self.others):
+            where = f"{chain.file}: " if self.others else ""
+            try:
+                found.extend(where + line for line in chain.inspect(now))
+            except ConfigurationError as error:
+                found.append(str(error))
+        found.extend(
+            f"the trust anchor {anchor.subject.rfc4514_string()} ends on {anchor.not_valid_after_utc:%Y-%m-%d}:"
+            " replace it; kipuka neither starts nor reloads with one that has ended"
+            for anchor in self.trust.listed
+            if anchor.not_valid_after_utc - now < RENEWAL_NOTICE
+        )
+        return list(dict.fromkeys(found))
+
+
+async def est_material(assembly: Assembly, trust: ClientTrust | None = None) -> ListenerMaterial:
+    """The EST listener: ``[tls]``; the own CAs are anchors too, so that devices can renew.
+
+    With ``trust`` the anchors stay what they are. Raises ConfigurationError for whatever could not be served.
     """
     config = assembly.config
-    client_auth = config.tls.client_auth
-    identity = await _identity(assembly, config.tls_material)
-    anchors = load_anchors(client_auth.trust_anchors, where="tls.client_auth.trust_anchors", now=utc_now())
-    assembly.client_anchors[:] = anchors
-    if client_auth.trust_own_cas and client_auth.mode != "none":
-        anchors = tuple(dict.fromkeys((*anchors, *assembly.own_issuers)))
-    return ServerTls(
+    identity, chain, remarks = await _identity(assembly, config.tls_material)
+    trust = trust or _est_trust(assembly, utc_now())
+    tls = ServerTls(
         certificate_file=identity.certificate_file,
         key_file=identity.key_file,
         key_password=identity.key_password,
         min_version=config.tls.min_version,
         cipher_suites=config.tls.cipher_suites,
-        client_auth=client_auth.mode.value,
-        anchors=anchors,
+        client_auth=config.tls.client_auth.mode.value,
+        anchors=trust.listener,
     )
+    return ListenerMaterial(tls=tls, chain=chain, trust=trust, remarks=remarks)
 
 
-async def admin_tls(assembly: Assembly, now: datetime) -> ServerTls:
-    """TLS of the admin listener: ``[admin.tls]`` over ``[tls]``; ``[admin.client_auth]`` inherits nothing."""
+async def admin_material(assembly: Assembly, trust: ClientTrust | None = None) -> ListenerMaterial:
+    """The admin listener: ``[admin.tls]`` over ``[tls]``; ``[admin.client_auth]`` inherits nothing.
+
+    The EST listener's certificate is looked at too, because the health page is served here. With ``trust`` the anchors
+    stay what they are. Raises ConfigurationError for whatever could not be served.
+    """
     config = assembly.config
-    client_auth = config.admin.client_auth
-    identity = await _identity(assembly, config.admin_tls_material)
-    return ServerTls(
+    identity, chain, remarks = await _identity(assembly, config.admin_tls_material)
+    others: tuple[ServerChain, ...] = ()
+    if config.tls_material.toml_path != config.admin_tls_material.toml_path:
+        _, est_chain, est_remarks = await _identity(assembly, config.tls_material)
+        others, remarks = (est_chain,), (*remarks, *est_remarks)
+    trust = trust or _admin_trust(assembly, utc_now())
+    tls = ServerTls(
         certificate_file=identity.certificate_file,
         key_file=identity.key_file,
         key_password=identity.key_password,
         min_version=config.admin_tls.min_version,
         cipher_suites=config.admin_tls.cipher_suites,
-        client_auth=client_auth.mode.value if client_auth else "none",
-        anchors=load_anchors(client_auth.trust_anchors, where="admin.client_auth.trust_anchors", now=now)
-        if client_auth
-        else (),
+        client_auth=config.admin.client_auth.mode.value if config.admin.client_auth else "none",
+        anchors=trust.listener,
     )
+    return ListenerMaterial(tls=tls, chain=chain, trust=trust, others=others, remarks=remarks)
+
+
+async def est_tls(assembly: Assembly) -> ServerTls:
+    """TLS of the EST listener; what providers say of their files is added to the assembly's warnings."""
+    material = await est_material(assembly)
+    assembly.warnings.extend(material.remarks)
+    return material.tls
+
+
+async def admin_tls(assembly: Assembly, now: datetime) -> ServerTls:
+    """TLS of the admin listener, in the same way."""
+    material = await admin_material(assembly, _admin_trust(assembly, now))
+    assembly.warnings.extend(material.remarks)
+    return material.tls
 
 
 def inspect_certificates(tls: ServerTls, now: datetime) -> list[str]:
@@ -60,16 +154,55 @@ def inspect_certificates(tls: ServerTls, now: datetime) -> list[str]:
 
     Raises ConfigurationError for one that is not in time.
     """
-    leaf, *chain = load_certificates(tls.certificate_file)
-    return inspect_server_certificate(leaf, tuple(chain), now, tls.certificate_file)
+    return ServerChain(tls.certificate_file, load_certificates(tls.certificate_file)).inspect(now)
 
 
-async def _identity(assembly: Assembly, table: PluginTable) -> ServerIdentity:
+def _est_trust(assembly: Assembly, now: datetime) -> ClientTrust:
+    client_auth = assembly.config.tls.client_auth
+    listed = _client_anchors(assembly, now)
+    own = assembly.own_issuers if client_auth.trust_own_cas and client_auth.mode != "none" else ()
+    return ClientTrust(listener=tuple(dict.fromkeys((*listed, *own))), plugins=listed, listed=listed)
+
+
+def _admin_trust(assembly: Assembly, now: datetime) -> ClientTrust:
+    client_auth = assembly.config.admin.client_auth
+    anchors = (
+        load_anchors(client_auth.trust_anchors, where="admin.client_auth.trust_anchors", now=now) if client_auth else ()
+    )
+    plugins = _client_anchors(assembly, now)
+    return ClientTrust(listener=anchors, plugins=plugins, listed=tuple(dict.fromkeys((*plugins, *anchors))))
+
+
+def _client_anchors(assembly: Assembly, now: datetime) -> tuple[x509.Certificate, ...]:
+    paths = assembly.config.tls.client_auth.trust_anchors
+    return load_anchors(paths, where="tls.client_auth.trust_anchors", now=now)
+
+
+async def _identity(assembly: Assembly, table: PluginTable) -> tuple[ServerIdentity, ServerChain, tuple[str, ...]]:
+    """What a provider of TLS material hands out, the certificates in it, and what it warned of."""
     material = await assembly.open_tls(table)
+    warned_before = len(assembly.warnings)
     try:
-        identity = await material.server_identity()
+        identity = await _answer_of(material, table, assembly.config.plugins.timeout)
+    finally:
+        remarks = tuple(assembly.warnings[warned_before:])
+        del assembly.warnings[warned_before:]
+    return identity, ServerChain(identity.certificate_file, load_certificates(identity.certificate_file)), remarks
+
+
+async def _answer_of(material: TlsMaterial, table: PluginTable, timeout_seconds: float) -> ServerIdentity:
+    name = f"TLS material {table.use!r}"
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            answer: object = await material.server_identity()
     except ConfigurationError as error:
         raise naming_the_key(error, table.settings, table.toml_path) from error
-    if not identity.certificate_file or not identity.key_file:
-        raise ConfigurationError(table.toml_path, "names no certificate and key")
-    return identity
+    except KipukaError as error:
+        raise ConfigurationError(table.toml_path, str(error)) from error
+    except TimeoutError:
+        raise ConfigurationError(table.toml_path, f"{name} gave no answer within {timeout_seconds:g} s") from None
+    except Exception as error:  # the text of a foreign exception may hold anything, a secret too
+        raise ConfigurationError(table.toml_path, f"{name} raised {type(error).__name__}") from error
+    if not isinstance(answer, ServerIdentity) or not answer.certificate_file or not answer.key_file:
+        raise ConfigurationError(table.toml_path, f"{name} names no certificate and key")
+    return answer

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
-import signal
 import socket
-import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
-from kipuka_core.assemble import Assembly, assemble, utc_now
+from kipuka_core.administration import administration
+from kipuka_core.assemble import Assembly
 from kipuka_core.config import Config
 from kipuka_core.edges import log
-from kipuka_core.edges.http.admin import admin_app
-from kipuka_core.edges.serving.handshake import HandshakeFailed
-from kipuka_core.edges.serving.listener import Listener, ListenerLimits
+from kipuka_core.edges.serving.control import ControlSocket, ControlUnavailable
 from kipuka_core.edges.serving.sockets import bind_socket
 from kipuka_core.edges.serving.supervisor import (
     Supervisor,
@@ -29,12 +24,10 @@ from kipuka_core.edges.serving.supervisor import (
     run_event_loop,
 )
 from kipuka_core.edges.serving.worker import WorkerLink, WorkerSpec
-from kipuka_core.edges.tls.context import ServerTls, build_context
-from kipuka_core.edges.tls.peer import PeerReader
-from kipuka_core.edges.tls.scope import describe_with
-from kipuka_core.errors import ConfigurationError, KipukaError
-from kipuka_core.listeners import admin_tls, est_tls, inspect_certificates
-from kipuka_core.model.event import ServerStarted, ServerStopped
+from kipuka_core.edges.tls.admission import refuse_revoked
+from kipuka_core.errors import KipukaError
+from kipuka_core.listeners import admin_material, est_material
+from kipuka_core.serving_process import ListenerPlan, serve_listener
 
 logger = log.get_logger()
 _KILL_AFTER_SHUTDOWN_SECONDS = 5.0
@@ -59,14 +52,14 @@ def serve(config: Config, *, announce: Callable[[Addresses], None] = lambda _: N
     admin_socket = bind_socket(str(config.server.admin_listen), "server.admin_listen")
     addresses = Addresses(est_socket.getsockname()[:2], admin_socket.getsockname()[:2])
     baton = _ErrorBaton()
+    est, admin = _est_plan(config), _admin_plan(config)
     specs = [
-        WorkerSpec(f"est-{number}", (est_socket,), _worker(_serve_est, config, est_socket, baton, is_first=number == 1))
+        WorkerSpec(f"est-{number}", (est_socket,), _worker(est, config, est_socket, baton))
         for number in range(1, config.server.workers + 1)
     ]
-    specs.append(
-        WorkerSpec("admin", (admin_socket,), _worker(_serve_admin, config, admin_socket, baton, is_first=False))
-    )
+    specs.append(WorkerSpec("admin", (admin_socket,), _worker(admin, config, admin_socket, baton), records=True))
     limits = SupervisorLimits(stop_seconds=config.server.shutdown_timeout + _KILL_AFTER_SHUTDOWN_SECONDS)
+    control, no_control = _control_socket(config)
 
     serving = False
 
@@ -74,15 +67,26 @@ def serve(config: Config, *, announce: Callable[[Addresses], None] = lambda _: N
         nonlocal serving
         if not serving and baton.is_out():
             return  # the start failed, and the line that says why is the last one
-        logger.info("supervisor", what=event.kind, worker=event.worker, detail=event.detail)
+        write = logger.error if event.kind is SupervisorEventKind.RELOAD_FAILED else logger.info
+        write("supervisor", what=event.kind, worker=event.worker, detail=event.detail)
         if event.kind is SupervisorEventKind.ALL_READY:
             serving = True
+            if no_control:
+                logger.warning("no control socket: reload by SIGHUP", problem=no_control)
             logger.info("listening", est=_text(addresses.est), admin=_text(addresses.admin))
             announce(addresses)
         elif event.kind is SupervisorEventKind.WORKER_DIED and baton.is_out():
             baton.put_back()
 
-    return Supervisor(specs, limits, report).run()
+    return Supervisor(specs, limits, report, control).run()
+
+
+def _control_socket(config: Config) -> tuple[ControlSocket | None, str]:
+    """Where ``kipuka reload`` is heard; or None and the reason. A server serves without it all the same."""
+    try:
+        return ControlSocket(config.server.state_dir), ""
+    except ControlUnavailable as error:
+        return None, str(error)
 
 
 def _text(address: tuple[str, int]) -> str:
@@ -113,113 +117,39 @@ class _ErrorBaton:
             return False
 
 
-_Serve = Callable[[Assembly, socket.socket], Awaitable["_Served"]]
-
-
-@dataclass(slots=True)
-class _Served:
-    """A listener with the means to renew its TLS context."""
-
-    app: Any
-    tls: Callable[[], Awaitable[ServerTls]]
-
-
 def _worker(
-    what: Callable[[Assembly], _Served], config: Config, bound: socket.socket, baton: _ErrorBaton, *, is_first: bool
+    plan: ListenerPlan, config: Config, bound: socket.socket, baton: _ErrorBaton
 ) -> Callable[[WorkerLink], int]:
     def run(link: WorkerLink) -> int:
         try:
-            return run_event_loop(lambda: _serve(what, config, bound, link, is_first=is_first))
+            return run_event_loop(lambda: serve_listener(plan, config, bound, link))
         except KipukaError as error:
+            lines = str(error).splitlines()
+            link.not_started("; ".join(lines))
             if baton.take():
-                for line in str(error).splitlines():
+                for line in lines:
                     print(f"kipuka: error: {line}", file=sys.stderr)  # noqa: T201  # what the operator waits for
             return 1
 
     return run
 
 
-def _serve_est(assembly: Assembly) -> _Served:
-    return _Served(assembly.est, lambda: est_tls(assembly))
+def _est_plan(config: Config) -> ListenerPlan:
+    def admit(assembly: Assembly) -> Callable[[Mapping[str, Any]], Awaitable[None]] | None:
+        return refuse_revoked(assembly.standing) if config.tls.client_auth.mode == "required" else None
 
-
-def _serve_admin(assembly: Assembly) -> _Served:
-    app = admin_app(assembly.ping, assembly.plugins.admin_routes)
-    return _Served(app, lambda: admin_tls(assembly, utc_now()))
-
-
-async def _serve(
-    what: Callable[[Assembly], _Served], config: Config, bound: socket.socket, link: WorkerLink, *, is_first: bool
-) -> int:
-    stop, reload = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload.set)
-    async with assemble(config) as assembly:
-        served = what(assembly)
-        tls = await served.tls()
-        assembly.warnings.extend(inspect_certificates(tls, utc_now()))
-        current = _CurrentTls(tls)
-        listener = Listener(
-            served.app,
-            bound,
-            limits=_limits(config),
-            ssl_context=lambda: current.context,
-            describe=describe_with(current.peers),
-            report=_report_handshake,
-        )
-        if is_first:
-            for warning in dict.fromkeys(assembly.warnings):
-                logger.warning("configuration", warning=warning)
-        listener.start()
-        await assembly.events.emit(ServerStarted(time=utc_now(), version=version("kipuka")))
-        link.ready()
-        reloading = asyncio.ensure_future(_reload_for_ever(reload, served, current))
-        await stop.wait()
-        reloading.cancel()
-        await listener.drain()
-        await assembly.events.emit(ServerStopped(time=utc_now()))
-    return 0
-
-
-class _CurrentTls:
-    """The SSL context of new connections, and the anchors of resumed ones."""
-
-    def __init__(self, tls: ServerTls) -> None:
-        self.context: ssl.SSLContext = build_context(tls)
-        self.peers = PeerReader(tls.anchors, required=tls.client_auth == "required")
-
-    def replace(self, tls: ServerTls) -> None:
-        self.context = build_context(tls)
-        self.peers.trust(tls.anchors)
-
-
-async def _reload_for_ever(reload: asyncio.Event, served: _Served, current: _CurrentTls) -> None:
-    """SIGHUP: the certificate, key and anchors are read again; with an error the old ones stay."""
-    while True:
-        await reload.wait()
-        reload.clear()
-        try:
-            current.replace(await served.tls())
-            logger.info("TLS material reloaded")
-        except ConfigurationError as error:
-            logger.error("TLS material not reloaded, the old one stays", problem=str(error))
-
-
-def _limits(config: Config) -> ListenerLimits:
-    server = config.server
-    return ListenerLimits(
-        max_connections=server.max_connections,
-        max_connections_per_address=server.max_connections_per_address,
-        handshake_timeout_seconds=server.handshake_timeout,
-        header_timeout_seconds=server.header_timeout,
-        idle_timeout_seconds=server.idle_timeout,
-        # More than the slowest road: the body, every plugin up to its timeout, and a client that reads slowly.
-        request_timeout_seconds=server.body_timeout + 20 * config.plugins.timeout,
-        shutdown_timeout_seconds=server.shutdown_timeout,
+    return ListenerPlan(
+        name="est",
+        read=est_material,
+        materials=(config.tls_material,),
+        app=lambda assembly, _live: assembly.est,
+        admit=admit,
+        proxies=config.server.proxy_protocol_from,
     )
 
 
-def _report_handshake(failure: HandshakeFailed) -> None:
-    logger.warning("handshake failed", source_address=failure.address, cause=failure.cause)
+def _admin_plan(config: Config) -> ListenerPlan:
+    by_path = {table.toml_path: table for table in (config.admin_tls_material, config.tls_material)}
+    return ListenerPlan(
+        name="admin", read=admin_material, materials=tuple(by_path.values()), app=administration, speaks_for_all=True
+    )

@@ -15,6 +15,7 @@ _COMMANDS: dict[str, str] = {
     "serve": "kipuka_core.cli.serve:serve",
     "init": "kipuka_core.cli.init:init",
     "check": "kipuka_core.cli.check:check",
+    "reload": "kipuka_core.cli.reload:reload",
     "explain": "kipuka_core.cli.explain:explain",
     "plugins": "kipuka_core.cli.plugins:plugins",
     "otp": "kipuka_core.cli.otp:otp",

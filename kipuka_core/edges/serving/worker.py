@@ -12,21 +12,38 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
+
+from kipuka_core.edges.serving.link import Link, Message, MessageKind, link_pair
 
 SUPERVISOR_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
-_READY = b"R"
 
 
 class WorkerLink:
     """A worker's end of the line to its supervisor."""
 
-    def __init__(self, ready_fd: int) -> None:
-        self._ready_fd = ready_fd
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     def ready(self) -> None:
         """Say that everything is open and the worker serves. Called once."""
-        os.write(self._ready_fd, _READY)
-        os.close(self._ready_fd)
+        self._link.send(Message(MessageKind.READY))
+
+    def not_started(self, problem: str) -> None:
+        """Say in one line why this worker will never be ready."""
+        self._link.send(Message(MessageKind.NOT_STARTED, text=problem))
+
+    def answer(self, message: Message) -> None:
+        """Answer what :meth:`received` brought."""
+        self._link.send(message)
+
+    def fileno(self) -> int:
+        """What becomes readable when the supervisor has said something."""
+        return self._link.fileno()
+
+    def received(self) -> list[Message]:
+        """What the supervisor has said, in order; never waits."""
+        return self._link.received()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +51,31 @@ class WorkerSpec:
     """One worker process.
 
     ``run`` gets a link, calls :meth:`WorkerLink.ready` when it serves, and blocks until it is told to stop by SIGTERM;
-    what it returns is the exit code. SIGHUP asks it to reload and is ignored until it installs a handler. ``sockets``
-    are the bound sockets that it serves; those of other workers are closed in its process.
+    what it returns is the exit code. Once it is ready it answers the supervisor's messages; SIGHUP is ignored in its
+    process. ``sockets`` are the bound sockets that it serves; those of other workers are closed in its process. One of
+    the workers ``records`` how reloads ended.
     """
 
     name: str
     sockets: tuple[socket.socket, ...]
     run: Callable[[WorkerLink], int]
+    records: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A forked worker: its process id, and the end of the pipe by which it says that it is ready."""
+    """A forked worker: its process id, and the supervisor's end of the line to it."""
 
     pid: int
-    ready_fd: int
+    link: Link
 
-    def poll_ready(self) -> bool:
-        """Whether the worker has said that it is ready."""
-        try:
-            return os.read(self.ready_fd, 1) == _READY
-        except BlockingIOError:
-            return False
+
+class Closable(Protocol):
+    """Something that the supervisor holds and a worker must not."""
+
+    def close(self) -> object:
+        """Let go of it, in this process."""
+        ...
 
 
 class Lifeline:
@@ -84,10 +104,14 @@ class Lifeline:
         os._exit(1)
 
 
-def fork_worker(spec: WorkerSpec, others: Iterator[socket.socket], lifeline: Lifeline, grace_seconds: float) -> Started:
-    """Fork a process that runs ``spec``; only from a process with a single thread, before any event loop exists."""
-    ready_read, ready_write = os.pipe()
-    os.set_blocking(ready_read, False)
+def fork_worker(
+    spec: WorkerSpec, others: Callable[[], Iterator[Closable]], lifeline: Lifeline, grace_seconds: float
+) -> Started:
+    """Fork a process that runs ``spec``; only from a process with a single thread, before any event loop exists.
+
+    ``others`` is called in the new process: what it closes there first.
+    """
+    ours, theirs = link_pair()
     sys.stdout.flush()
     sys.stderr.flush()
     with _signals_held():
@@ -95,19 +119,18 @@ def fork_worker(spec: WorkerSpec, others: Iterator[socket.socket], lifeline: Lif
         if pid == 0:
             _reset_signals()
     if pid:
-        os.close(ready_write)
-        return Started(pid, ready_read)
-    _exit_with(lambda: _run(spec, others, lifeline, grace_seconds, ready_write))
+        theirs.close()
+        return Started(pid, ours)
+    ours.close()
+    _exit_with(lambda: _run(spec, others(), lifeline, grace_seconds, theirs))
     raise AssertionError("a worker process returned")  # pragma: no cover - _exit_with does not
 
 
-def _run(
-    spec: WorkerSpec, others: Iterator[socket.socket], lifeline: Lifeline, grace_seconds: float, ready_fd: int
-) -> int:
+def _run(spec: WorkerSpec, others: Iterator[Closable], lifeline: Lifeline, grace_seconds: float, link: Link) -> int:
     for other in others:
         other.close()
     lifeline.watch(grace_seconds)
-    return spec.run(WorkerLink(ready_fd))
+    return spec.run(WorkerLink(link))
 
 
 def _exit_with(run: Callable[[], int]) -> None:
@@ -139,6 +162,6 @@ def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # Ctrl-C reaches the whole process group: the supervisor alone decides. A reload before the worker can: no harm.
+    # Ctrl-C and a closed terminal reach the whole process group: the supervisor alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

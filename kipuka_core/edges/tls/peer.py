@@ -92,6 +92,14 @@ class PeerReader:
             self._verifier.learn(chain_der)
         return chain_der, None
 
+    def verify_again(self, chain_der: Sequence[bytes]) -> tuple[tuple[bytes, ...], str | None]:
+        """The chain of a kept connection, leaf first, as it verifies now; empty, and why, when it does not."""
+        self._verifier.learn((*chain_der, chain_der[-1]))  # what was its anchor may be an intermediate now
+        try:
+            return self._verifier.verify(chain_der[0], self._clock()), None
+        except NoLongerTrusted as error:
+            return (), f"the certificate of this connection is not accepted any more: {error}"
+
     def _resumed_chain(self, ssl_object: ssl.SSLObject) -> tuple[tuple[bytes, ...], str | None]:
         leaf_der = ssl_object.getpeercert(binary_form=True)
         if not leaf_der:

@@ -9,111 +9,12 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import pytest
 
-PROGRAM = """
-import asyncio, os, signal, sys, threading, time
-from kipuka_core.edges.serving.sockets import bind_socket
-from kipuka_core.edges.serving.supervisor import Supervisor, SupervisorLimits, run_event_loop
-from kipuka_core.edges.serving.worker import WorkerSpec
-
-def say(*words):
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-
-def serving(name, listening=(), on_term=None, before_ready=lambda: None):
-    def run(link):
-        async def main():
-            stop = asyncio.Event()
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGTERM, on_term or stop.set)
-            loop.add_signal_handler(signal.SIGHUP, say, "reload", name)
-            before_ready()
-            for bound in listening:
-                bound.listen()
-            link.ready()
-            say("serving", name, os.getpid())
-            await stop.wait()
-            say("drained", name)
-            return 0
-        return run_event_loop(main)
-    return WorkerSpec(name, tuple(listening), run)
-
-def report(event):
-    say("event", event.kind, event.worker, event.detail)
-
-def supervise(*specs, **limits):
-    code = Supervisor(specs, SupervisorLimits(**limits), report).run()
-    say("exit", code)
-    sys.exit(code)
-"""
-
-
-class Program:
-    """A running supervisor, its lines of output, and its workers."""
-
-    def __init__(self, source: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM + textwrap.dedent(source)], stdout=subprocess.PIPE, text=True
-        )
-        self.output = cast("IO[str]", self.process.stdout)
-        self.lines: list[str] = []
-        self.unread: list[str] = []
-
-    def line(self, start: str) -> str:
-        """The next line that starts like this; lines of different processes come in any order."""
-        for line in self.unread:
-            if line.startswith(start):
-                self.unread.remove(line)
-                return line
-        for line in self.output:
-            self.lines.append(line.strip())
-            if line.startswith(start):
-                return line.strip()
-            self.unread.append(line.strip())
-        raise AssertionError(f"no line {start!r} in {self.lines}")
-
-    def worker(self, name: str) -> int:
-        return int(self.line(f"serving {name} ").split()[2])
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> int:
-        self.lines += self.output.read().splitlines()
-        return self.process.wait(20)
-
-
-@pytest.fixture
-def program() -> Any:
-    running: list[Program] = []
-
-    def start(source: str) -> Program:
-        running.append(Program(source))
-        return running[-1]
-
-    yield start
-    for one in running:
-        one.process.kill()
-        one.process.wait()
-        one.output.close()
-
-
-def gone(pid: int) -> None:
-    """Return when a process that is not our child has ended."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        if state == "Z":
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"process {pid} still lives")
+from tests.edges.serving.supervised import PROGRAM, gone
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -270,25 +171,19 @@ def test_a_second_signal_kills_at_once(program: Any) -> None:
     assert running.end() == 1
 
 
-def test_sighup_reaches_every_worker_and_stops_none(program: Any) -> None:
-    running = program("supervise(serving('one'), serving('two'))")
-    running.line("event all_ready")
-    running.signal(signal.SIGHUP)
-    assert {running.line("reload"), running.line("reload")} == {"reload one", "reload two"}
-    running.signal(signal.SIGTERM)
-    assert running.end() == 0
-
-
-def test_sighup_before_a_worker_can_reload_does_not_end_it(program: Any) -> None:
+def test_sighup_is_ignored_by_a_worker_itself(program: Any) -> None:
     running = program("""
-        def early(link):
+        def hung_up(link):
             os.kill(os.getpid(), signal.SIGHUP)
             return serving('one').run(link)
-        supervise(WorkerSpec('one', (), early))
+        supervise(WorkerSpec('one', (), hung_up))
     """)
+    pid = running.worker("one")
     running.line("event all_ready")
+    os.kill(pid, signal.SIGHUP)
     running.signal(signal.SIGTERM)
     assert running.end() == 0
+    assert not any(line.startswith("prepare") for line in running.lines)
 
 
 def test_a_worker_holds_only_its_own_sockets(program: Any) -> None:
