@@ -22,12 +22,15 @@ class HandshakeCause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class HandshakeFailed:
+class FailedHandshake:
     """A connection that never became one: the client's address, the cause, and what OpenSSL said."""
 
     address: str
     cause: HandshakeCause
     detail: str
+
+
+HandshakeFailed = FailedHandshake  # the former name, until nobody uses it
 
 
 _BY_REASON = {
@@ -47,19 +50,19 @@ _BY_REASON = {
 }
 
 
-def classify(address: str, error: Exception) -> HandshakeFailed:
+def classify(address: str, error: Exception) -> FailedHandshake:
     """The cause behind what ``connect_accepted_socket`` raised."""
     if isinstance(error, ssl.SSLCertVerificationError):
         detail = getattr(error, "verify_message", None) or str(error)
-        return HandshakeFailed(address, HandshakeCause.CLIENT_CERTIFICATE_REJECTED, detail)
+        return FailedHandshake(address, HandshakeCause.CLIENT_CERTIFICATE_REJECTED, detail)
     if isinstance(error, ssl.SSLEOFError):
-        return HandshakeFailed(address, HandshakeCause.CLIENT_CLOSED, "the client closed during the handshake")
+        return FailedHandshake(address, HandshakeCause.CLIENT_CLOSED, "the client closed during the handshake")
     if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error)
-        return HandshakeFailed(address, _BY_REASON.get(reason, HandshakeCause.OTHER), reason)
+        return FailedHandshake(address, _BY_REASON.get(reason, HandshakeCause.OTHER), reason)
     # asyncio and uvloop raise ConnectionAbortedError for their own time-out; a client's abort is ECONNRESET.
     if isinstance(error, TimeoutError | ConnectionAbortedError) and error.errno is None:
-        return HandshakeFailed(address, HandshakeCause.TIMED_OUT, "the client did not finish the handshake in time")
+        return FailedHandshake(address, HandshakeCause.TIMED_OUT, "the client did not finish the handshake in time")
     if isinstance(error, ConnectionError | EOFError):
-        return HandshakeFailed(address, HandshakeCause.CLIENT_CLOSED, "the client closed during the handshake")
-    return HandshakeFailed(address, HandshakeCause.OTHER, str(error) or type(error).__name__)
+        return FailedHandshake(address, HandshakeCause.CLIENT_CLOSED, "the client closed during the handshake")
+    return FailedHandshake(address, HandshakeCause.OTHER, str(error) or type(error).__name__)

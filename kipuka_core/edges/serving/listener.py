@@ -12,14 +12,15 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from hypercorn.asyncio.worker_context import WorkerContext
 
 from kipuka_core.edges.serving.alerts import AlertingSSLObject, accepted_socket
-from kipuka_core.edges.serving.handshake import HandshakeFailed, classify
+from kipuka_core.edges.serving.handshake import FailedHandshake, classify
 from kipuka_core.edges.serving.http import HttpConnection, HttpSettings, HttpTimeouts, hypercorn_config, with_extensions
 from kipuka_core.edges.serving.sockets import address_error, normal_address
 from kipuka_core.model.client_network import client_network
@@ -68,8 +69,9 @@ class Listener:
     """Accepts connections on a bound socket and serves them to one ASGI app.
 
     ``ssl_context`` is called once per connection; None serves in clear. ``describe`` makes the scope extensions of a
-    connection from its SSL object once; an SSLError from it refuses the connection. ``report`` is told of every failed
-    handshake. The app's lifespan is its owner's.
+    connection from its SSL object once, ``admit`` is awaited with them; an SSLError from either refuses the
+    connection. ``proxies`` are the addresses whose connections begin with a PROXY protocol header. ``report`` is told
+    of every failed handshake. The app's lifespan is its owner's.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class Listener:
         limits: ListenerLimits,
         ssl_context: Callable[[], ssl.SSLContext] | None = None,
         describe: Callable[[ssl.SSLObject], Mapping[str, Any]] = lambda _: {},
-        report: Callable[[HandshakeFailed], object] = lambda _: None,
+        admit: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None,
+        proxies: Sequence[IPv4Network | IPv6Network] = (),
+        report: Callable[[FailedHandshake], object] = lambda _: None,
     ) -> None:
         self.counters = ListenerCounters()
         self._app = app
@@ -88,6 +92,8 @@ class Listener:
         self._limits = limits
         self._ssl_context = ssl_context
         self._describe = describe
+        self._admit_peer = admit
+        self._proxies = tuple(proxies)
         self._report = report
         self._settings = HttpSettings(
             config=hypercorn_config(
@@ -199,7 +205,7 @@ class Listener:
             self._fail(host, error)
             return
         try:
-            extensions = self._extensions_of(writer, host)
+            extensions = await self._extensions_of(writer, host)
             if extensions is not None:
                 app = with_extensions(self._app, extensions)
                 await self._serve_http(HttpConnection(app, self._settings, reader, writer, client=(host, port)))
@@ -208,12 +214,15 @@ class Listener:
         finally:
             writer.transport.abort()
 
-    def _extensions_of(self, writer: asyncio.StreamWriter, host: str) -> Mapping[str, Any] | None:
+    async def _extensions_of(self, writer: asyncio.StreamWriter, host: str) -> Mapping[str, Any] | None:
         ssl_object = writer.get_extra_info("ssl_object")
         if ssl_object is None:
             return {}
         try:
-            return self._describe(ssl_object)
+            extensions = self._describe(ssl_object)
+            if self._admit_peer is not None:
+                await self._admit_peer(extensions)
+            return extensions
         except ssl.SSLError as error:
             self._fail(host, error)
             return None
