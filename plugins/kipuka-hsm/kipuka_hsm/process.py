@@ -1,0 +1,102 @@
+"""A signer process as its owner sees it: started, asked with a time limit, killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+from kipuka_hsm.messages import MAX_BYTES, Failure, decode, encode
+
+_LOOKS_SECRET = re.compile(r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|PIN)(?:$|_)", re.IGNORECASE)
+_END_SECONDS = 5.0
+
+
+class TokenFailed(Exception):
+    """The process answered that it cannot; ``kind`` says what follows from it, the text is one line."""
+
+    def __init__(self, kind: Failure, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class ProcessGone(Exception):
+    """The process crashed, or was killed because it took too long; the text says which."""
+
+
+class Process:
+    """One signer process. Used by one thread at a time."""
+
+    def __init__(self, hidden_variables: frozenset[str] = frozenset()) -> None:
+        """Start it; it loads nothing yet. ``hidden_variables`` of the environment it does not get."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        lifeline_read, self._lifeline = os.pipe()
+        with theirs:
+            self._requests = ours
+            self._popen = subprocess.Popen(  # noqa: S603  # our own program, without a shell
+                [sys.executable, "-m", "kipuka_hsm.signer_process", str(theirs.fileno()), str(lifeline_read)],
+                pass_fds=(theirs.fileno(), lifeline_read),
+                env=_environment(hidden_variables),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # what a vendor's library prints may hold anything
+                stderr=subprocess.DEVNULL,
+            )
+        os.close(lifeline_read)
+        self._poll = select.poll()
+        self._poll.register(ours, select.POLLIN)
+        self._closing = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    def ask(self, request: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
+        """Its answer. Raises TokenFailed; and ProcessGone, after which there is no process any more."""
+        try:
+            self._requests.send(encode(request))
+            answered = self._poll.poll(timeout_seconds * 1000)
+            answer = self._requests.recv(MAX_BYTES) if answered else b""
+        except OSError:
+            answered, answer = [(0, 0)], b""
+        if not answered:
+            self.kill()
+            raise ProcessGone(f"the token gave no answer within {timeout_seconds:g} s")
+        if not answer:
+            raise ProcessGone(self._how_it_ended())
+        fields = decode(answer)
+        if "failure" in fields:
+            raise TokenFailed(Failure(fields["failure"]), str(fields["text"]))
+        return fields
+
+    def kill(self) -> None:
+        """End it at once, whatever it is doing; also a second time."""
+        with self._closing:
+            if self._lifeline >= 0:
+                self._popen.kill()
+                self._popen.wait()
+                self._requests.close()
+                os.close(self._lifeline)
+                self._lifeline = -1
+
+    def _how_it_ended(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(_END_SECONDS)
+        self.kill()
+        code = self._popen.returncode
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"the signer process {how}"
+
+
+def _environment(hidden: frozenset[str]) -> dict[str, str]:
+    """The server's, for vendors' libraries find their configuration there; less what looks like a secret."""
+    return {
+        name: value for name, value in os.environ.items() if name not in hidden and not _LOOKS_SECRET.search(name)
+    }
