@@ -14,6 +14,7 @@ from kipuka_core.domain.ports import (
     ServerIdentity,
     Signer,
     TlsMaterial,
+    TokenHealth,
 )
 from kipuka_core.errors import (
     ConfigurationError,
@@ -27,6 +28,7 @@ from kipuka_core.errors import (
 )
 from kipuka_core.hooks.durations import Duration
 from kipuka_core.hooks.provider import Provider, Services, Settings
+from kipuka_core.hooks.secret_files import read_secret_file
 from kipuka_core.hooks.secret_files import read_secret_file
 from kipuka_core.hooks.spec import hookimpl
 from kipuka_core.model.certificate import (
@@ -89,6 +91,7 @@ __all__ = [
     "Signer",
     "Template",
     "TlsMaterial",
+    "TokenHealth",
     "Unavailable",
     "Verdict",
     "Wait",
@@ -96,5 +99,6 @@ __all__ = [
     "WrongSecret",
     "app",
     "hookimpl",
+    "read_secret_file",
     "read_secret_file",
 ]

@@ -51,6 +51,7 @@ from kipuka_core.hooks.lifecycle import PortT, open_port
 from kipuka_core.hooks.manager import Plugins, load_plugins
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.certificate import CaChain, CsrAttributes
+from kipuka_core.model.event import Event
 from kipuka_core.model.label import ChannelBindingMode, Label
 from kipuka_core.wire.reader import WireReader
 
@@ -131,6 +132,7 @@ class _Builder:
     warnings: list[str] = field(default_factory=list)
     key_stores: dict[str, KeyStore] = field(default_factory=dict)
     own_issuers: list[x509.Certificate] = field(default_factory=list)
+    events: Events | None = None
 
     async def build(self) -> Assembly:
         config = self.config
@@ -150,7 +152,7 @@ class _Builder:
         opener = _Opener(plugins, services, config.base_dir, self.stack)
 
         sinks = await self._sinks(opener)
-        events = Events(sinks, store, guard)
+        self.events = events = Events(sinks, store, guard)
         await self._open_key_stores(opener)
         cas = {
             table.name: await opener.open("ca_backend", table, CaBackend, id=table.name) for table in config.ca_backends
@@ -236,8 +238,13 @@ class _Builder:
             own_issuers=lambda: self.own_issuers,
             accept_unrecorded=_accepts_unrecorded(config),
             strict_permissions=config.server.strict_permissions,
+            emit=self._emit,
             warn=self.warnings.append,
         )
+
+    async def _emit(self, event: Event) -> None:
+        if self.events is not None:  # what a sink has to say while it is opened, nobody can write down
+            await self.events.emit(event)
 
     async def _open_revocation(self) -> RevocationChecker | None:
         revocation = self.config.revocation

@@ -8,10 +8,10 @@ refusal (fail closed). Every port may offer ``ping()``, which raises when the th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
@@ -110,6 +110,14 @@ class CaBackend(Port):
         """
 
 
+class RunBlocking(Protocol):
+    """Runs a blocking function in a bounded set of worker threads; raises Unavailable when all are busy for long."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        """Call ``function(*arguments)`` there and return what it returns."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
     """A CA's private key, wherever it lives: a cryptography key object whose ``sign`` may call a token."""
@@ -118,6 +126,18 @@ class Signer:
     hsm_backed: bool = False
     blocking: bool = False
     """True: a signature takes long enough to belong in a worker thread."""
+    run_blocking: RunBlocking | None = None
+    """Threads of the key store's own for this; None: the server's (:attr:`Services.run_blocking`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenHealth:
+    """A token in which keys live. ``problem`` is empty while all of the wanted sessions are open."""
+
+    name: str
+    sessions: int
+    sessions_open: int
+    problem: str = ""
 
 
 class KeyStore(Port):
@@ -139,6 +159,10 @@ class KeyStore(Port):
         Raises :class:`~kipuka_core.errors.ConfigurationError` where this store cannot; that is the default.
         """
         raise ConfigurationError(key_uri, f"{type(self).__name__} cannot generate keys ({key_type})")
+
+    async def tokens(self) -> Sequence[TokenHealth]:
+        """The tokens that keys of this store live in, as they are now; none for a store without tokens."""
+        return ()
 
 
 class EventSink(Port):

@@ -7,12 +7,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict
 
-from kipuka_core.domain.ports import Signer, Store
+from kipuka_core.domain.ports import RunBlocking, Signer, Store
+from kipuka_core.model.event import Event
 from kipuka_core.model.label import Label
 
 PortT_co = TypeVar("PortT_co", covariant=True)
@@ -22,14 +23,6 @@ class Settings(BaseModel):
     """Base of every plugin's settings: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RunBlocking(Protocol):
-    """Runs a blocking function in a bounded set of worker threads; raises Unavailable when all are busy for long."""
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
-        """Call ``function(*arguments)`` there and return what it returns."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +46,8 @@ class Services:
     accept_unrecorded: bool
     """``[revocation] accept_unrecorded``: certificates of own CAs count although the store does not know them."""
     strict_permissions: bool
+    emit: Callable[[Event], Awaitable[None]]
+    """Tells log, sinks and store an audit fact. Never raises."""
     warn: Callable[[str], None]
     """Says something that the operator should change; shown at start-up, by ``kipuka check`` and on health pages."""
 

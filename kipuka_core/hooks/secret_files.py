@@ -1,4 +1,4 @@
-"""Files that hold secrets: read with one-line errors, and looked at for who else may read them."""
+"""Files that hold secrets: looked at for who else may read them, and read with errors of one line."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def check_permissions(path: Path, services: Services, *, barred: int = GROUP_AND
 
 
 def read_secret_file(path: Path, services: Services) -> bytes:
-    """The content of a file that only its owner should be able to read (:func:`check_permissions`).
+    """The content of a file that only its owner should be able to read.
 
-    Raises ConfigurationError, which holds nothing of the content.
+    Others who can read it are a warning, or with ``[server] strict_permissions`` an error. Raises ConfigurationError,
+    in one line without anything of the content.
     """
     check_permissions(path, services)
     return read_file(path)

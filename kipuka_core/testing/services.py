@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 
 from kipuka_core.domain.ports import Signer, Store
 from kipuka_core.hooks.provider import Services
+from kipuka_core.model.event import Event
 from kipuka_core.model.label import Label
 from kipuka_core.testing.samples import sample_label
 
@@ -40,9 +41,14 @@ def make_services(base_dir: Path, *, labels: Sequence[Label] | None = None, **fi
         "own_issuers": lambda: (),
         "accept_unrecorded": False,
         "strict_permissions": False,
+        "emit": _emit,
         "warn": lambda _message: None,
     }
     return Services(**(values | fields))
+
+
+async def _emit(_event: Event) -> None:
+    """Nobody listens."""
 
 
 async def _run_blocking(function: Callable[..., Any], *arguments: Any) -> Any:

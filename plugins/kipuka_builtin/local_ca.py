@@ -71,7 +71,8 @@ class LocalCa(CaBackend):
         self._chain = chain
         self._key = signer.private_key
         self._hash = _signing_hash(signer.private_key)
-        self._run_blocking = services.run_blocking
+        self._run_blocking = signer.run_blocking or services.run_blocking
+        self._hsm_backed = signer.hsm_backed
         self._blocking = signer.blocking or (
             isinstance(signer.private_key, rsa.RSAPrivateKey) and signer.private_key.key_size >= _SLOW_RSA_BITS
         )
@@ -84,6 +85,11 @@ class LocalCa(CaBackend):
     def hash_name(self) -> str | None:
         """The hash that certificates are signed with (``sha256``); None where the key's algorithm has none."""
         return self._hash.name if self._hash else None
+
+    @property
+    def hsm_backed(self) -> bool:
+        """Whether the key lives in a token."""
+        return self._hsm_backed
 
     async def chain(self) -> CaChain:
         """The certificates that were loaded at start-up."""
@@ -214,7 +220,8 @@ class _Loader:
         except ConfigurationError as error:
             self._refuse("key", str(error), error)
         hash_algorithm = _signing_hash(signer.private_key)
-        if not await self._services.run_blocking(_key_belongs_to, signer.private_key, hash_algorithm, chain.issuing):
+        run_blocking = signer.run_blocking or self._services.run_blocking
+        if not await run_blocking(_key_belongs_to, signer.private_key, hash_algorithm, chain.issuing):
             self._refuse("key", f"is not the key of the certificate in {self._settings.cert}")
         return LocalCa(self._settings, chain, signer, self._services)
 

@@ -1,0 +1,45 @@
+"""Audit facts of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from kipuka_core import Event
+from kipuka_hsm.pool import PoolEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HsmLoggedIn(Event):
+    """A process of the server opened its sessions with a token."""
+
+    name: ClassVar[str] = "hsm_logged_in"
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HsmLost(Event):
+    """A session with a token was lost (``reason``); told once until all sessions are back."""
+
+    name: ClassVar[str] = "hsm_lost"
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HsmRecovered(Event):
+    """All sessions with a token are open again."""
+
+    name: ClassVar[str] = "hsm_recovered"
+
+    token: str
+
+
+def announcement(event: PoolEvent, token: str, detail: str, now: datetime) -> Event:
+    """The audit fact of what happened to a pool."""
+    if event is PoolEvent.LOST:
+        return HsmLost(time=now, token=token, reason=detail)
+    kind = HsmLoggedIn if event is PoolEvent.LOGGED_IN else HsmRecovered
+    return kind(time=now, token=token)

@@ -1,0 +1,37 @@
+"""Whether a key signs what its public half verifies."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+
+from kipuka_hsm.keys import TokenEcKey, TokenKey, TokenRsaKey
+
+
+def arguments_for(key: TokenKey) -> tuple[Any, ...]:
+    """What ``sign`` and ``verify`` of a key of this kind take after the data."""
+    if isinstance(key, TokenRsaKey):
+        return (padding.PKCS1v15(), hashes.SHA256())
+    return (ec.ECDSA(_hash_for(key.key_size)),) if isinstance(key, TokenEcKey) else ()
+
+
+def probe(key: TokenKey) -> bool:
+    """Sign something and verify it. Blocks. Raises Unavailable, TokenFailed, UnsupportedAlgorithm."""
+    data = secrets.token_bytes(32)
+    arguments = arguments_for(key)
+    signature = key.sign(data, *arguments)
+    try:
+        key.public_key().verify(signature, data, *arguments)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _hash_for(bits: int) -> hashes.HashAlgorithm:
+    if bits <= 256:
+        return hashes.SHA256()
+    return hashes.SHA384() if bits <= 384 else hashes.SHA512()

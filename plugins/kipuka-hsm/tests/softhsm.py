@@ -1,0 +1,81 @@
+"""A SoftHSM token in a directory of its own, and keys on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kipuka_core.testing.pki import key_pem
+
+LIBRARY = Path("/usr/lib/softhsm/libsofthsm2.so")
+PIN = "correct-horse-7319"
+SO_PIN = "battery-staple-2846"
+
+
+@dataclass(frozen=True, slots=True)
+class SoftHsm:
+    """SoftHSM's state; ``environment`` makes a process use it."""
+
+    directory: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"SOFTHSM2_CONF": str(self.directory / "softhsm2.conf")}
+
+    @property
+    def pin_file(self) -> Path:
+        return self.directory / "pin"
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def make_token(self, label: str = "kipuka", pin: str = PIN) -> None:
+        self.run("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", SO_PIN)
+
+    def make_key(self, label: str, kind: str, key_id: str = "01", token: str = "kipuka", *, usage: bool = True) -> None:
+        """``kind`` as pkcs11-tool writes it: ``rsa:2048``, ``EC:secp256r1``."""
+        self.run(
+            "pkcs11-tool", "--module", str(LIBRARY), "--token-label", token, "--login", "--pin", PIN, "--keypairgen",
+            "--key-type", kind, "--label", label, "--id", key_id, *(("--usage-sign",) if usage else ()),
+        )  # fmt: skip
+
+    def import_key(self, label: str, key: Any, key_id: str = "01", token: str = "kipuka") -> None:
+        """A key that the test has too."""
+        file = self.directory / f"{label}.pem"
+        file.write_bytes(key_pem(key))
+        self.run(
+            "softhsm2-util", "--import", str(file), "--token", token, "--pin", PIN, "--label", label, "--id", key_id
+        )
+
+    def wipe(self) -> Path:
+        """Take the tokens away; where they are now."""
+        away = self.directory / "away"
+        shutil.move(self.directory / "tokens", away)
+        (self.directory / "tokens").mkdir()
+        return away
+
+    def restore(self) -> None:
+        """Bring them back."""
+        shutil.rmtree(self.directory / "tokens")
+        shutil.move(self.directory / "away", self.directory / "tokens")
+
+
+def make_softhsm(directory: Path) -> SoftHsm:
+    """SoftHSM with an empty token ``kipuka``."""
+    (directory / "tokens").mkdir(parents=True)
+    (directory / "softhsm2.conf").write_text(
+        f"directories.tokendir = {directory / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n"
+    )
+    made = SoftHsm(directory)
+    made.pin_file.write_text(f"{PIN}\n")
+    made.pin_file.chmod(0o600)
+    made.make_token()
+    return made
