@@ -29,7 +29,6 @@ from kipuka_core.errors import (
 from kipuka_core.hooks.durations import Duration
 from kipuka_core.hooks.provider import Provider, Services, Settings
 from kipuka_core.hooks.secret_files import read_secret_file
-from kipuka_core.hooks.secret_files import read_secret_file
 from kipuka_core.hooks.spec import hookimpl
 from kipuka_core.model.certificate import (
     Approved,
@@ -99,6 +98,5 @@ __all__ = [
     "WrongSecret",
     "app",
     "hookimpl",
-    "read_secret_file",
     "read_secret_file",
 ]

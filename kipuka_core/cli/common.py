@@ -11,20 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
+from kipuka_core.commands import config_option as config_option  # noqa: PLC0414  # commands take it from here
 from kipuka_core.config import Config, load
 from kipuka_core.edges import log
 from kipuka_core.edges.store import SqlStore, open_store
 
 ResultT = TypeVar("ResultT")
-
-config_option = click.option(
-    "-c",
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The configuration (default: $KIPUKA_CONFIG, ./kipuka.toml, /etc/kipuka/kipuka.toml).",
-)
 
 
 def read_config(path: Path | None) -> Config:

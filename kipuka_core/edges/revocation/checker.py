@@ -11,7 +11,7 @@ from typing import Literal
 
 from cryptography import x509
 
-from kipuka_core.hooks.provider import RunBlocking
+from kipuka_core.domain.ports import RunBlocking
 from kipuka_core.model.revocation import RevocationAnswer, RevocationStatus
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from kipuka_core import Services, TokenHealth
 from kipuka_hsm.events import announcement
+from kipuka_hsm.login import LoginGuard
 from kipuka_hsm.modules import module_named, module_path, usual_module
 from kipuka_hsm.pins import (
-    LoginGuard,
     PinSource,
     pin_of_credential,
     pin_of_environment,
@@ -61,18 +61,8 @@ class TokenAccess:
         self._services = services
         self._loop = loop
         self._name = "token"
-        self._opener = SessionOpener(
-            library=str(place.library),
-            texts=place.texts,
-            slot_id=place.slot_id,
-            pin=_pin_source(uri, settings, services),
-            guard=lambda serial: LoginGuard(services.state_dir / _GUARD_DIRECTORY, serial),
-            timeout_seconds=settings.timeout,
-            hidden_variables=frozenset(filter(None, (settings.pin_env,))),
-        )
-        limits = PoolLimits(
-            sessions=settings.sessions, timeout_seconds=settings.timeout, retry_seconds=settings.retry
-        )
+        self._opener = opener_for(place, uri, settings, services)
+        limits = PoolLimits(sessions=settings.sessions, timeout_seconds=settings.timeout, retry_seconds=settings.retry)
         self.pool = Pool(self._opener, limits, self._report)
         self.threads = SignerThreads(settings.sessions)
         self.mechanisms: frozenset[str] = frozenset()
@@ -108,6 +98,19 @@ class TokenAccess:
 
     async def _emit(self, fact: Any) -> None:
         await self._services.emit(fact)
+
+
+def opener_for(place: TokenPlace, uri: Pkcs11Uri, settings: HsmSettings, services: Services) -> SessionOpener:
+    """What opens sessions with this token. Raises ConfigurationError for a place where no PIN can be."""
+    return SessionOpener(
+        library=str(place.library),
+        texts=place.texts,
+        slot_id=place.slot_id,
+        pin=_pin_source(uri, settings, services),
+        guard=LoginGuard(services.state_dir / _GUARD_DIRECTORY),
+        timeout_seconds=settings.timeout,
+        hidden_variables=frozenset(filter(None, (settings.pin_env,))),
+    )
 
 
 def _library(uri: Pkcs11Uri, settings: HsmSettings, services: Services) -> Path:

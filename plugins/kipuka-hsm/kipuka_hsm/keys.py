@@ -25,6 +25,12 @@ _CURVES: dict[str, ec.EllipticCurve] = {
     "1.3.132.0.34": ec.SECP384R1(),
     "1.3.132.0.35": ec.SECP521R1(),
 }
+SIGNING_MECHANISMS = (
+    frozenset({"RSA_PKCS", "RSA_PKCS_PSS", "ECDSA", "EDDSA"})
+    .union(f"{hash_name}_RSA_PKCS{kind}" for hash_name in ("SHA256", "SHA384", "SHA512") for kind in ("", "_PSS"))
+    .union(f"ECDSA_{hash_name}" for hash_name in ("SHA256", "SHA384", "SHA512"))
+)
+"""What is used of PKCS#11, where a token has it; hashing is done outside where it can be."""
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 
@@ -37,6 +43,7 @@ class TokenSignature:
     pss: dict[str, Any] | None = None
 
 
+Buffer = bytes | bytearray | memoryview
 Sign = Callable[[TokenSignature], bytes]
 """Has the token sign; called in a worker thread. Raises Unavailable."""
 
@@ -90,13 +97,13 @@ class TokenRsaKey(_TokenKey, rsa.RSAPrivateKey):
         """Bits of the modulus."""
         return int(self._public.key_size)
 
-    def decrypt(self, ciphertext: bytes, padding: object) -> NoReturn:  # noqa: ARG002  # as the base class has it
+    def decrypt(self, ciphertext: bytes, padding: object) -> NoReturn:  # as the base class has it
         """Not offered: it is a key for signatures."""
         _kept()
 
     def sign(
         self,
-        data: bytes,
+        data: Buffer,
         padding: Any,
         algorithm: utils.Prehashed | hashes.HashAlgorithm | Any,
     ) -> bytes:
@@ -128,11 +135,11 @@ class TokenEcKey(_TokenKey, ec.EllipticCurvePrivateKey):
         """Bits of the curve."""
         return self.curve.key_size
 
-    def exchange(self, algorithm: object, peer_public_key: object) -> NoReturn:  # noqa: ARG002
+    def exchange(self, algorithm: object, peer_public_key: object) -> NoReturn:
         """Not offered: it is a key for signatures."""
         _kept()
 
-    def sign(self, data: bytes, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+    def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         """As cryptography's: DER. Raises UnsupportedAlgorithm for what the token cannot, and Unavailable."""
         algorithm = getattr(signature_algorithm, "algorithm", None)
         mechanism = self._first_of("ECDSA", f"ECDSA_{_hash_name(algorithm).upper()}")
@@ -149,7 +156,7 @@ class TokenEd25519Key(_TokenKey, ed25519.Ed25519PrivateKey):
         """Not possible."""
         _kept()
 
-    def sign(self, data: bytes) -> bytes:
+    def sign(self, data: Buffer) -> bytes:
         """As cryptography's. Raises UnsupportedAlgorithm for a token without EdDSA, and Unavailable."""
         return self._sign(TokenSignature(self._first_of("EDDSA"), bytes(data)))
 
@@ -254,7 +261,7 @@ def _hash_name(algorithm: Any) -> str:
     return _hash_of(algorithm).name
 
 
-def _digest(data: bytes, algorithm: Any) -> bytes:
+def _digest(data: Buffer, algorithm: Any) -> bytes:
     if isinstance(algorithm, utils.Prehashed):
         return bytes(data)
     digest = hashes.Hash(_hash_of(algorithm))
@@ -262,7 +269,7 @@ def _digest(data: bytes, algorithm: Any) -> bytes:
     return digest.finalize()
 
 
-def _whole(data: bytes, algorithm: Any) -> bytes:
+def _whole(data: Buffer, algorithm: Any) -> bytes:
     """For mechanisms that hash by themselves."""
     if isinstance(algorithm, utils.Prehashed):
         raise UnsupportedAlgorithm("the token hashes by itself, so that it cannot sign a hash")

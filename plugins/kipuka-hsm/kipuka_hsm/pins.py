@@ -1,23 +1,14 @@
-"""Where PINs come from; and that a wrong one is tried once, by all processes of a server together."""
+"""Where PINs come from."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import os
-import re
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from kipuka_core import ConfigurationError, Services, read_secret_file
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-_SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 
 
 class Pin:
@@ -97,69 +88,3 @@ def pin_of_source(source: str, services: Services) -> PinSource:
     if parts.scheme:
         raise ConfigurationError("pin-source", f"{parts.scheme}: is not read; there are file: and credential:")
     return pin_of_file(services.base_dir / source, services)
-
-
-class PinRefused(Exception):
-    """This PIN was refused by this token before, and is not tried again."""
-
-
-class LoginGuard:
-    """Lets one process log in at a time, and no process with a PIN that was refused before.
-
-    A token counts wrong PINs and locks itself for ever. So the refused PIN is remembered, hashed and salted, in
-    ``directory``; another PIN is tried, once, and a PIN that works makes it forgotten.
-    """
-
-    def __init__(self, directory: Path, token_serial: str) -> None:
-        name = _UNSAFE.sub("_", token_serial) or "token"
-        self._lock = directory / f"{name}.login.lock"
-        self._refused = directory / f"{name}.refused-pin.json"
-
-    @contextmanager
-    def attempt(self, pin: Pin) -> Iterator[Attempt]:
-        """Around a login, whose outcome the caller tells. Raises PinRefused, and OSError."""
-        self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if self._was_refused(pin):
-                raise PinRefused
-            yield Attempt(self._refused, pin)
-        finally:
-            os.close(descriptor)
-
-    def _was_refused(self, pin: Pin) -> bool:
-        try:
-            fields = json.loads(self._refused.read_bytes())
-            return secrets.compare_digest(_hash(pin, bytes.fromhex(fields["salt"])), bytes.fromhex(fields["hash"]))
-        except FileNotFoundError:
-            return False
-        except (ValueError, KeyError, TypeError):  # half written by a process that was killed: it had been refused
-            return True
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A login under way."""
-
-    file: Path
-    pin: Pin
-
-    def failed(self) -> None:
-        """The token says that the PIN is wrong."""
-        salt = secrets.token_bytes(16)
-        text = json.dumps({"salt": salt.hex(), "hash": _hash(self.pin, salt).hex()})
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def succeeded(self) -> None:
-        """The PIN is right."""
-        with suppress(FileNotFoundError):
-            self.file.unlink()
-
-
-def _hash(pin: Pin, salt: bytes) -> bytes:
-    return hashlib.scrypt(pin.text.encode(), salt=salt, **_SCRYPT)

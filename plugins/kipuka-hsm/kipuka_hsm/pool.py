@@ -17,6 +17,7 @@ from kipuka_hsm.process import ProcessGone, TokenFailed
 from kipuka_hsm.session import KeyRef, OpenSession, Session
 
 _FIRST_PAUSE_SECONDS = 0.1
+_START_PAUSES_SECONDS = (0.1, 0.3)
 
 
 class PoolEvent(StrEnum):
@@ -67,16 +68,28 @@ class Pool:
 
         Returns one of them, to ask what the token is; it belongs to the pool. Raises ConfigurationError.
         """
-        try:
-            first = self.open_session()
-        except (TokenFailed, ProcessGone) as error:
-            raise ConfigurationError("", str(error)) from None
+        first = self._open_first()
         self._add(first)
         self._open_others(self.limits.sessions - 1)
         self.report(PoolEvent.LOGGED_IN, f"{first.token_name}, {len(self._all)} sessions")
         self._mender = threading.Thread(target=self._mend, name="hsm-mender", daemon=True)
         self._mender.start()
         return first
+
+    def _open_first(self) -> Session:
+        for pause_seconds in _START_PAUSES_SECONDS:
+            try:
+                return self.open_session()
+            except TokenFailed as error:
+                if error.kind is not Failure.LOST:
+                    raise ConfigurationError("", str(error)) from None
+                time.sleep(pause_seconds)  # another program is changing the token, perhaps
+            except ProcessGone as error:
+                raise ConfigurationError("", str(error)) from None
+        try:
+            return self.open_session()
+        except (TokenFailed, ProcessGone) as error:
+            raise ConfigurationError("", str(error)) from None
 
     def close(self) -> None:
         """End every process."""
@@ -101,7 +114,8 @@ class Pool:
 
         Raises Unavailable (503 with Retry-After).
         """
-        return self._use(lambda session: session.sign(key, wanted))
+        signature: bytes = self._use(lambda session: session.sign(key, wanted))
+        return signature
 
     def look(self, question: Callable[[Session], Any]) -> Any:
         """Ask something at start-up or by command. Raises TokenFailed, Unavailable."""
@@ -173,7 +187,9 @@ class Pool:
     def _unavailable(self) -> Unavailable:
         seconds = max(1, round(self.limits.retry_seconds))
         return Unavailable(
-            "the CA's key cannot be used now; repeat the request later", retry_after_seconds=seconds, code="hsm_unavailable"
+            "the CA's key cannot be used now; repeat the request later",
+            retry_after_seconds=seconds,
+            code="hsm_unavailable",
         )
 
     def _open_others(self, count: int) -> None:

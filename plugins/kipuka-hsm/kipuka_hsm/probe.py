@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from kipuka_hsm.keys import TokenEcKey, TokenKey, TokenRsaKey
+from kipuka_hsm.keys import SIGNING_MECHANISMS, TokenEcKey, TokenKey, TokenRsaKey, TokenSignature
 
 
 def arguments_for(key: TokenKey) -> tuple[Any, ...]:
@@ -29,6 +29,18 @@ def probe(key: TokenKey) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def wanted_by(key: TokenKey) -> TokenSignature:
+    """What the key asks of its token for a signature of some certificate."""
+    asked: list[TokenSignature] = []
+
+    def remember(wanted: TokenSignature) -> bytes:
+        asked.append(wanted)
+        return bytes(64)
+
+    type(key)(key.public_key(), remember, SIGNING_MECHANISMS).sign(secrets.token_bytes(600), *arguments_for(key))
+    return asked[0]
 
 
 def _hash_for(bits: int) -> hashes.HashAlgorithm:

@@ -97,6 +97,4 @@ class Process:
 
 def _environment(hidden: frozenset[str]) -> dict[str, str]:
     """The server's, for vendors' libraries find their configuration there; less what looks like a secret."""
-    return {
-        name: value for name, value in os.environ.items() if name not in hidden and not _LOOKS_SECRET.search(name)
-    }
+    return {name: value for name, value in os.environ.items() if name not in hidden and not _LOOKS_SECRET.search(name)}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from kipuka_core import ConfigurationError
 from kipuka_hsm.keys import TokenSignature, public_key_of
+from kipuka_hsm.login import LoginGuard
 from kipuka_hsm.messages import Failure, to_bytes
-from kipuka_hsm.pins import LoginGuard, Pin, PinRefused, PinSource
+from kipuka_hsm.pins import Pin, PinSource
 from kipuka_hsm.process import Process, TokenFailed
 
 
@@ -85,8 +85,9 @@ OpenSession = Callable[[], Session]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpener:
-    """Opens sessions with one token; called in threads, several at once. Raises TokenFailed, ProcessGone, and
-    ConfigurationError for a PIN that cannot be read or was refused.
+    """Opens sessions with one token; called in threads, several at once.
+
+    Raises TokenFailed, ProcessGone, and ConfigurationError for a PIN that cannot be read or was refused.
     """
 
     library: str
@@ -94,8 +95,7 @@ class SessionOpener:
     slot_id: int | None
     pin: PinSource | None
     """None: a token that wants no login."""
-    guard: Callable[[str], LoginGuard]
-    """The guard of logins, by the token's serial number."""
+    guard: LoginGuard
     timeout_seconds: float
     hidden_variables: frozenset[str] = frozenset()
     rw: bool = False
@@ -103,50 +103,44 @@ class SessionOpener:
     def __call__(self) -> Session:
         """Start a process and log in."""
         process = Process(self.hidden_variables)
+        request = {"do": "open", "library": self.library, "texts": self.texts, "slot_id": self.slot_id}
         try:
-            opened = process.ask(
-                {"do": "open", "library": self.library, "texts": self.texts, "slot_id": self.slot_id},
-                self.timeout_seconds,
-            )
-            self._login(process, opened["token"])
+            with self.guard.one_at_a_time(self.library):
+                opened = process.ask(request, self.timeout_seconds)
+                self._login(process, opened["token"])
         except BaseException:
             process.kill()
             raise
         return Session(process, opened, self.timeout_seconds)
 
     def _login(self, process: Process, token: dict[str, Any]) -> None:
-        if not token["login_required"]:
-            process.ask({"do": "login", "pin": None, "rw": self.rw}, self.timeout_seconds)
-            return
-        if self.pin is None:
-            raise ConfigurationError("", "the token wants a PIN: set pin_file, or pin-source in the key's URI")
+        pin = self._pin(token) if token["login_required"] else None
+        text = None if pin is None else pin.text
+        try:
+            process.ask({"do": "login", "pin": text, "rw": self.rw}, self.timeout_seconds)
+        except TokenFailed as error:
+            if error.kind is not Failure.PIN or pin is None:
+                raise
+            self.guard.refused(token["serial"], pin)
+            where = self.pin.where if self.pin else ""
+            raise ConfigurationError(where, f"the token refuses the PIN ({error}); it was tried once") from None
+        if pin is not None:
+            self.guard.accepted(token["serial"])
+
+    def _pin(self, token: dict[str, Any]) -> Pin:
+        """The PIN, if it may be tried. Raises ConfigurationError."""
         name = f"token {token['label']!r}"
+        if self.pin is None:
+            raise ConfigurationError(name, "wants a PIN: set hsm.pin_file, or pin-source in the key's URI")
         if token["pin_locked"]:
             raise ConfigurationError(name, "has locked its user PIN; unlock it with its security officer's PIN")
         pin = self.pin.read()
-        try:
-            with self.guard(token["serial"]).attempt(pin) as attempt:
-                if token["pin_final_try"]:
-                    raise ConfigurationError(
-                        name, "locks itself at the next wrong PIN; log in once with its own tools, then start again"
-                    )
-                self._try(process, pin, attempt.failed)
-                with suppress(OSError):
-                    attempt.succeeded()
-        except PinRefused:
+        if self.guard.was_refused(token["serial"], pin):
             raise ConfigurationError(
                 self.pin.where, f"holds the PIN that {name} has refused before; it is not tried again: correct it"
-            ) from None
-        except OSError as error:
-            raise ConfigurationError(name, f"no login without a lock in state_dir: {error.strerror}") from None
-
-    def _try(self, process: Process, pin: Pin, failed: Callable[[], None]) -> None:
-        try:
-            process.ask({"do": "login", "pin": pin.text, "rw": self.rw}, self.timeout_seconds)
-        except TokenFailed as error:
-            if error.kind is not Failure.PIN:
-                raise
-            failed()
+            )
+        if token["pin_final_try"]:
             raise ConfigurationError(
-                self.pin.where if self.pin else "", f"the token refuses the PIN ({error}); it was tried once"
-            ) from None
+                name, "locks itself at the next wrong PIN; log in once with its own tools, then start again"
+            )
+        return pin

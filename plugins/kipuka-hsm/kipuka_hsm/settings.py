@@ -35,7 +35,7 @@ class HsmSettings(Settings):
     )
     timeout: Duration = Field(
         default=5,
-        description="For one call into the module. Beyond it its process is replaced, and the request asks another one.",
+        description="For one call into the module. Beyond it its process is replaced, and another one is asked.",
     )
     retry: Duration = Field(
         default=10, description="The longest pause between attempts to come back to a token that is away."

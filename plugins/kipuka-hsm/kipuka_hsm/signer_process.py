@@ -82,7 +82,8 @@ class SignerProcess:
         try:
             self._library = pkcs11.lib(path)
         except exceptions.PKCS11Error as error:
-            raise Refused(f"the library {path} cannot be used: {type(error).__name__}") from error
+            why = str(error) or type(error).__name__
+            raise Refused(f"the library {path} is no PKCS#11 module that can be used: {why}") from error
         except (RuntimeError, OSError) as error:  # dlopen or dlsym: its text names the file or the symbol
             raise Refused(f"the library {path} is no PKCS#11 module that can be loaded: {error}") from error
         return self._library

@@ -6,18 +6,17 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 from kipuka_core import ConfigurationError, KeyStore, Provider, Services, Signer, TokenHealth, Unavailable
 from kipuka_hsm.access import TokenAccess, TokenPlace
-from kipuka_hsm.keys import TokenKey, public_key_of, token_key
-from kipuka_hsm.messages import to_bytes
+from kipuka_hsm.key_lookup import key_from
+from kipuka_hsm.keys import TokenKey
 from kipuka_hsm.probe import probe
 from kipuka_hsm.process import ProcessGone, TokenFailed
-from kipuka_hsm.session import KeyRef
 from kipuka_hsm.settings import HsmSettings
 from kipuka_hsm.uri import Pkcs11Uri, parse_uri, without_pin
 
@@ -108,7 +107,9 @@ class Pkcs11KeyStore(KeyStore):
             return await asyncio.shield(task)
         except ConfigurationError as error:
             where = without_pin(key_uri)
-            raise ConfigurationError(where, f"{error.where}: {error.problem}" if error.where else error.problem) from None
+            raise ConfigurationError(
+                where, f"{error.where}: {error.problem}" if error.where else error.problem
+            ) from None
 
     async def _open_token(self, place: TokenPlace, uri: Pkcs11Uri) -> TokenAccess:
         access = TokenAccess(place, uri, self._settings, self._services, asyncio.get_running_loop())
@@ -126,24 +127,8 @@ def _is_open(task: asyncio.Task[TokenAccess]) -> bool:
 
 def _open_key(access: TokenAccess, uri: Pkcs11Uri, where: str, services: Services) -> TokenKey:
     facts = access.pool.look(lambda session: session.find(uri.object_label, uri.object_id))
-    _check_key(facts, where, services)
-    public_key = public_key_of(facts, where)
-    ref = KeyRef(facts["label"], to_bytes(facts["id"]) or None, public_key)
-    return token_key(public_key, lambda wanted: access.pool.sign(ref, wanted), access.mechanisms, where)
-
-
-def _check_key(facts: dict[str, Any], where: str, services: Services) -> None:
-    """What the token says of the key's protection; null is what it does not tell."""
-    if facts["sign"] is False:
-        raise ConfigurationError(where, "may not sign (CKA_SIGN is false)")
-    if facts["private"] is False or facts["sensitive"] is False:
-        raise ConfigurationError(
-            where, "is not protected by its token: CKA_PRIVATE and CKA_SENSITIVE have to be true; make a new key"
-        )
-    if facts["always_authenticate"]:
-        raise ConfigurationError(where, "wants the PIN at every signature (CKA_ALWAYS_AUTHENTICATE): no server has it")
-    if facts["extractable"]:
-        services.warn(f"{where}: the key can be taken out of its token (CKA_EXTRACTABLE is true)")
+    _, key = key_from(facts, access.pool.sign, access.mechanisms, where, services)
+    return key
 
 
 def _generate(access: TokenAccess, key_type: str, label: str, key_id: bytes | None) -> None:
