@@ -16,6 +16,8 @@ class Failure(StrEnum):
 
     LOST = "lost"
     """The session, the token or the key is gone: open everything again."""
+    ABSENT = "absent"
+    """No token or no key matches now."""
     PIN = "pin"
     """The PIN is wrong, locked or expired: do not try again by yourself."""
     BUSY = "busy"

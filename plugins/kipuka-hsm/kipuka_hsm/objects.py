@@ -30,7 +30,7 @@ class Refused(Exception):
     """Something does not fit, and asking again changes nothing; the text is one line for the operator."""
 
 
-class KeyNotThere(exceptions.ObjectHandleInvalid):
+class KeyNotThere(Exception):
     """No key matches now."""
 
 

@@ -16,6 +16,8 @@ from kipuka_hsm.messages import Failure
 from kipuka_hsm.process import ProcessGone, TokenFailed
 from kipuka_hsm.session import KeyRef, OpenSession, Session
 
+_LASTING = frozenset({Failure.REFUSED, Failure.UNUSABLE})
+"""What another session would answer too."""
 _FIRST_PAUSE_SECONDS = 0.1
 _START_PAUSES_SECONDS = (0.1, 0.3)
 
@@ -81,7 +83,7 @@ class Pool:
             try:
                 return self.open_session()
             except TokenFailed as error:
-                if error.kind is not Failure.LOST:
+                if error.kind not in {Failure.LOST, Failure.ABSENT}:
                     raise ConfigurationError("", str(error)) from None
                 time.sleep(pause_seconds)  # another program is changing the token, perhaps
             except ProcessGone as error:
@@ -114,14 +116,14 @@ class Pool:
 
         Raises Unavailable (503 with Retry-After).
         """
-        signature: bytes = self._use(lambda session: session.sign(key, wanted))
+        signature: bytes = self._use(lambda session: session.sign(key, wanted), lasting=_LASTING)
         return signature
 
     def look(self, question: Callable[[Session], Any]) -> Any:
         """Ask something at start-up or by command. Raises TokenFailed, Unavailable."""
-        return self._use(question)
+        return self._use(question, lasting=_LASTING | {Failure.ABSENT})
 
-    def _use(self, work: Callable[[Session], Any]) -> Any:
+    def _use(self, work: Callable[[Session], Any], lasting: frozenset[Failure]) -> Any:
         problem = ""
         for _ in range(2):
             session = self._take()
@@ -132,7 +134,7 @@ class Pool:
                 self._lose(session, problem)
                 continue
             except TokenFailed as error:
-                if error.kind is Failure.REFUSED or error.kind is Failure.UNUSABLE:
+                if error.kind in lasting:
                     self._put(session)
                     raise
                 problem = str(error)
@@ -205,30 +207,36 @@ class Pool:
                         self._problem = str(error)
 
     def _mend(self) -> None:
-        """In a thread of its own: replace what is lost, with growing pauses while that fails."""
-        pause_seconds = 0.0
-        while True:
-            with self._changed:
-                while not self._lost and not self._closed:
-                    self._changed.wait()
-                if pause_seconds and not self._closed:
-                    self._wait_for(pause_seconds)
-                if self._closed:
-                    return
+        """In a thread of its own: replace what is lost, with growing pauses while that fails or does not last."""
+        pause_seconds, opened_at = 0.0, float("-inf")
+        while self._await_loss(pause_seconds):
             try:
                 session = self.open_session()
             except (TokenFailed, ProcessGone, ConfigurationError) as error:
                 self._note_failure(str(error))
-                pause_seconds = min(max(_FIRST_PAUSE_SECONDS, pause_seconds * 2), self.limits.retry_seconds)
-                continue
-            pause_seconds = 0.0
-            with self._changed:
-                self._lost -= 1
-                self._is_hopeless = False
-                is_well = self._lost == 0
-            self._add(session)
-            if is_well:
-                self.report(PoolEvent.RECOVERED, session.token_name)
+            else:
+                if time.monotonic() - opened_at > self.limits.retry_seconds:
+                    pause_seconds = 0.0
+                opened_at = time.monotonic()
+                self._regain(session)
+            pause_seconds = min(max(_FIRST_PAUSE_SECONDS, pause_seconds * 2), self.limits.retry_seconds)
+
+    def _await_loss(self, pause_seconds: float) -> bool:
+        """Wait until something is lost, and then for a while; False when the pool is closed."""
+        with self._changed:
+            while not self._lost and not self._closed:
+                self._changed.wait()
+            self._wait_for(pause_seconds)
+            return not self._closed
+
+    def _regain(self, session: Session) -> None:
+        with self._changed:
+            self._lost -= 1
+            self._is_hopeless = False
+            is_well = self._lost == 0
+        self._add(session)
+        if is_well:
+            self.report(PoolEvent.RECOVERED, session.token_name)
 
     def _wait_for(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

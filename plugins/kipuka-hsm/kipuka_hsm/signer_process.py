@@ -20,8 +20,8 @@ import pkcs11
 from pkcs11 import MGF, Mechanism, exceptions
 
 from kipuka_hsm.messages import MAX_BYTES, Failure, decode, encode, to_bytes
-from kipuka_hsm.objects import Refused, facts_of, find_private_key, generate, private_keys
-from kipuka_hsm.tokens import TOKEN_EXCEPTIONS, find_token, list_tokens, token_facts
+from kipuka_hsm.objects import KeyNotThere, Refused, facts_of, find_private_key, generate, private_keys
+from kipuka_hsm.tokens import NotThere, find_token, list_tokens, token_facts
 
 _PIN_EXCEPTIONS = (
     exceptions.PinExpired,
@@ -75,6 +75,8 @@ class SignerProcess:
             return self._requests[request["do"]](request)
         except Refused as error:
             return _failure(Failure.UNUSABLE, str(error))
+        except (KeyNotThere, NotThere) as error:
+            return _failure(Failure.ABSENT, str(error))
         except exceptions.PKCS11Error as error:
             return _failure(_kind_of(error), f"{type(error).__name__} {error}".strip())
 
@@ -126,8 +128,6 @@ def _kind_of(error: exceptions.PKCS11Error) -> Failure:
         return Failure.PIN
     if isinstance(error, exceptions.SessionCount):
         return Failure.BUSY
-    if isinstance(error, TOKEN_EXCEPTIONS):
-        return Failure.UNUSABLE
     return Failure.REFUSED if isinstance(error, _REFUSED_EXCEPTIONS) else Failure.LOST
 
 

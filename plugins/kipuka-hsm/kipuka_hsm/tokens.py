@@ -9,11 +9,10 @@ from pkcs11 import SlotFlag, TokenFlag, exceptions
 
 from kipuka_hsm.objects import Refused
 
-TOKEN_EXCEPTIONS = (exceptions.NoSuchToken, exceptions.MultipleTokensReturned)
 _LOST = (exceptions.TokenNotPresent, exceptions.TokenNotRecognised, exceptions.DeviceRemoved)
 
 
-class NotThere(exceptions.TokenNotPresent):
+class NotThere(Exception):
     """No token matches now. It may come back: that is no mistake of the configuration while a server runs."""
 
 

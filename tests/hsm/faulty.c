@@ -4,6 +4,7 @@
  *   hang            never return
  *   crash           end the process by SIGSEGV
  *   return 0xNN     return this CK_RV without asking the module behind
+ *   …-once          the same for one call only: the orders are taken away first
  *   most N          (C_OpenSession) CKR_SESSION_COUNT when N files "session.*" lie beside the orders already
  * FAULTY_CALLS: a file to which the name of every watched call is appended.
  */
@@ -22,7 +23,7 @@ typedef struct {
     void *calls[68];
 } function_list;
 
-enum { GET_SLOT_LIST = 4, OPEN_SESSION = 12, LOGIN = 18, FIND_OBJECTS_INIT = 26, SIGN = 43 };
+enum { GET_SLOT_LIST = 4, OPEN_SESSION = 12, LOGIN = 18, FIND_OBJECTS_INIT = 26, SIGN_INIT = 42, SIGN = 43 };
 #define CKR_SESSION_COUNT 0xB1UL
 
 static function_list *behind;
@@ -49,6 +50,12 @@ static int misbehave(const char *name, rv_t *rv) {
         value = 0;
         if (sscanf(line, "%59s %59s %li", function, what, (long *)&value) < 2 || strcmp(function, name))
             continue;
+        char *once = strstr(what, "-once");
+        if (once) {
+            *once = 0;
+            if (unlink(path)) /* another process was quicker */
+                continue;
+        }
         if (!strcmp(what, "hang"))
             for (;;)
                 pause();
@@ -108,6 +115,13 @@ static rv_t find_objects_init(rv_t session, void *template, rv_t count) {
     return ((rv_t(*)(rv_t, void *, rv_t))behind->calls[FIND_OBJECTS_INIT])(session, template, count);
 }
 
+static rv_t sign_init(rv_t session, void *mechanism, rv_t key) {
+    rv_t rv;
+    if (misbehave("C_SignInit", &rv))
+        return rv;
+    return ((rv_t(*)(rv_t, void *, rv_t))behind->calls[SIGN_INIT])(session, mechanism, key);
+}
+
 static rv_t sign(rv_t session, void *data, rv_t length, void *signature, void *signature_length) {
     rv_t rv;
     if (misbehave("C_Sign", &rv))
@@ -129,6 +143,7 @@ rv_t C_GetFunctionList(function_list **list) {
     ours.calls[OPEN_SESSION] = (void *)open_session;
     ours.calls[LOGIN] = (void *)login;
     ours.calls[FIND_OBJECTS_INIT] = (void *)find_objects_init;
+    ours.calls[SIGN_INIT] = (void *)sign_init;
     ours.calls[SIGN] = (void *)sign;
     *list = &ours;
     return 0;

@@ -55,6 +55,13 @@ class SoftHsm:
             "softhsm2-util", "--import", str(file), "--token", token, "--pin", PIN, "--label", label, "--id", key_id
         )
 
+    def delete_key(self, label: str) -> None:
+        for kind in ("privkey", "pubkey"):
+            self.run(
+                "pkcs11-tool", "--module", str(LIBRARY), "--token-label", "kipuka", "--login", "--pin", PIN,
+                "--delete-object", "--type", kind, "--label", label,
+            )  # fmt: skip
+
     def wipe(self) -> Path:
         """Take the tokens away; where they are now."""
         away = self.directory / "away"
@@ -66,6 +73,37 @@ class SoftHsm:
         """Bring them back."""
         shutil.rmtree(self.directory / "tokens")
         shutil.move(self.directory / "away", self.directory / "tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyModule:
+    """A module that does what its orders say, and else what SoftHSM does."""
+
+    library: Path
+    orders: Path
+    calls: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "FAULTY_MODULE": str(LIBRARY),
+            "FAULTY_ORDERS": str(self.orders),
+            "FAULTY_CALLS": str(self.calls),
+        }
+
+    def order(self, text: str) -> None:
+        """Such as ``C_Sign hang-once``; in place at once and as a whole."""
+        fresh = self.orders.with_suffix(".new")
+        fresh.write_text(f"{text}\n")
+        fresh.rename(self.orders)
+
+    def behave(self) -> None:
+        self.orders.unlink(missing_ok=True)
+
+    def count(self, function: str) -> int:
+        """How often a function was called, by all processes."""
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        return sum(line.split()[0] == function for line in lines)
 
 
 def make_softhsm(directory: Path) -> SoftHsm:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from kipuka_hsm.store import PROVIDER
-from softhsm import PIN, SO_PIN, SoftHsm
+from tests.hsm.softhsm import PIN, SO_PIN, SoftHsm
 
 from kipuka_core import KeyStore, Provider
 from kipuka_core.testing.contracts.key_store import KeyStoreContract
