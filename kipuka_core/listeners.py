@@ -92,13 +92,16 @@ class ListenerMaterial:
                 found.extend(where + line for line in chain.inspect(now))
             except ConfigurationError as error:
                 found.append(str(error))
-        found.extend(
+        return list(dict.fromkeys((*found, *self.anchor_warnings(now))))
+
+    def anchor_warnings(self, now: datetime) -> list[str]:
+        """Of these, what is about trust anchors."""
+        return [
             f"the trust anchor {anchor.subject.rfc4514_string()} ends on {anchor.not_valid_after_utc:%Y-%m-%d}:"
             " replace it; kipuka neither starts nor reloads with one that has ended"
             for anchor in self.trust.listed
             if anchor.not_valid_after_utc - now < RENEWAL_NOTICE
-        )
-        return list(dict.fromkeys(found))
+        ]
 
 
 async def est_material(assembly: Assembly, trust: ClientTrust | None = None) -> ListenerMaterial:
