@@ -31,6 +31,7 @@ from kipuka_core.serving_process import ListenerPlan, serve_listener
 
 logger = log.get_logger()
 _KILL_AFTER_SHUTDOWN_SECONDS = 5.0
+ROOT_REMEDY = "run it as a user of its own, as the unit examples/systemd/kipuka.service does"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,14 @@ class Addresses:
     admin: tuple[str, int]
 
 
-def serve(config: Config, *, announce: Callable[[Addresses], None] = lambda _: None) -> int:
+def serve(
+    config: Config, *, announce: Callable[[Addresses], None] = lambda _: None, is_development: bool = False
+) -> int:
     """Serve until SIGTERM or SIGINT; the exit code.
 
-    ``announce`` is called once, in the supervisor, when every process serves. Raises ConfigurationError for addresses
-    that cannot be bound; what else cannot be opened is one line on standard error and exit code 1.
+    ``announce`` is called once, in the supervisor, when every process serves. ``is_development``: nobody minds root.
+    Raises ConfigurationError for addresses that cannot be bound; what else cannot be opened is one line on standard
+    error and exit code 1.
     """
     log.configure()
     est_socket = bind_socket(str(config.server.listen), "server.listen")
@@ -71,6 +75,8 @@ def serve(config: Config, *, announce: Callable[[Addresses], None] = lambda _: N
         write("supervisor", what=event.kind, worker=event.worker, detail=event.detail)
         if event.kind is SupervisorEventKind.ALL_READY:
             serving = True
+            if os.geteuid() == 0 and not is_development:
+                logger.warning("configuration", warning=f"the server runs as root: {ROOT_REMEDY}")
             if no_control:
                 logger.warning("no control socket: reload by SIGHUP", problem=no_control)
             logger.info("listening", est=_text(addresses.est), admin=_text(addresses.admin))
