@@ -179,6 +179,15 @@ def test_an_output_that_cannot_be_written_leaves_no_key_behind(site: Deployment)
     assert [each.name for each in site.directory.iterdir()] == ["file"]
 
 
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "a.key"
+    file.write_text("precious")
+    with pytest.raises(ConfigurationError, match="exists already; nothing is overwritten"):
+        write_all_new([NewFile(tmp_path / "b.key", b"key", 0o600), NewFile(file, b"key", 0o600)])
+    assert file.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_of_several_files_all_are_written_or_none(tmp_path: Path) -> None:
     good, bad = tmp_path / "a.key", tmp_path / "missing" / "b.csr"
     with pytest.raises(ConfigurationError, match=r"b\.csr: cannot be written: No such file"):
