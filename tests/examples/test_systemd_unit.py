@@ -46,7 +46,7 @@ def test_the_limits_of_the_unit_are_above_those_of_the_server() -> None:
     assert int(unit["TimeoutStopSec"][0]) > server.shutdown_timeout + 5  # and until the supervisor kills what is left
 
 
-# -- the server in the sandbox -----------------------------------------------------------------------------------------
+# -- the server in the sandbox; these tests need root ------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """Set up as docs/getting-started.md says, but for a name that the tests can reach."""
@@ -104,6 +104,7 @@ def started(machine: Machine) -> Iterator[Service]:
         process.wait()
 
 
+@pytest.mark.interop
 @pytest.mark.parametrize(
     ("attempt", "complaint"),
     [
@@ -121,12 +122,14 @@ def test_the_sandbox_is_one(machine: Machine, attempt: str, complaint: str) -> N
     assert (done.returncode, complaint in done.stderr) == (1, True), done.stderr
 
 
+@pytest.mark.interop
 def test_the_check_before_the_start_passes(machine: Machine) -> None:
     done = machine.run_command(machine.unit_command("ExecStartPre"))
     assert done.returncode == 0, done.stderr
     assert "channel binding is not available" not in done.stdout  # ctypes and cffi work without writable code
 
 
+@pytest.mark.interop
 def test_a_device_enrols_and_renews(service: Service) -> None:
     made = service.machine.run("/opt/kipuka/bin/kipuka", "otp", "create", "device-1")
     assert made.returncode == 0, made.stderr
@@ -136,12 +139,14 @@ def test_a_device_enrols_and_renews(service: Service) -> None:
     assert service.client(device).reenrol(csr).certificate().subject == device.certificate.subject
 
 
+@pytest.mark.interop
 def test_all_that_is_written_is_private(service: Service) -> None:
     written = {path for path in service.machine.state.rglob("*") if path.is_file() and path.suffix != ".pem"}
     assert {path.name for path in written} >= {"kipuka.db", "audit.jsonl"}
     assert [path for path in written if path.stat().st_mode & 0o077] == []
 
 
+@pytest.mark.interop
 def test_reload_says_how_it_went(service: Service) -> None:
     machine, certificate = service.machine, service.machine.etc / "kipuka" / "tls" / "server.pem"
     reload = machine.unit_command("ExecReload")
@@ -158,6 +163,7 @@ def test_reload_says_how_it_went(service: Service) -> None:
     assert service.client().request("GET", "cacerts").status == 200
 
 
+@pytest.mark.interop
 def test_it_ends_cleanly_and_starts_again(machine: Machine) -> None:
     for _ in range(2):
         with started(machine) as running:

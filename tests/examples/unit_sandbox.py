@@ -17,6 +17,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.docs.blocks import ROOT
 from tests.interop.programs import run
 
@@ -74,6 +76,8 @@ class Machine:
     _settings: dict[str, list[str]] = field(default_factory=unit_lines)
 
     def __post_init__(self) -> None:
+        if os.geteuid() != 0:
+            pytest.fail("this test mounts file systems and becomes another user: run it as root")
         for name in ("etc/ssl", "etc/systemd/system", "etc/sysusers.d", "var/lib", "root"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         for name in _COPIED:
@@ -105,9 +109,9 @@ class Machine:
 
     def command(self, *words: str) -> list[str]:
         """A command line that runs these words as the unit runs its own."""
+        (user,) = self._settings["User"]
         drop = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
-        if os.geteuid() == 0:
-            drop += ["--reuid=kipuka", "--regid=kipuka", "--clear-groups"]
+        drop += [f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         python = [sys.executable, "-I", str(_CONFINE), "/etc/confine.json"]
         return [*self._inside("ro"), *drop, *python, *words]
 
@@ -132,10 +136,9 @@ class Machine:
         return _ENVIRONMENT | dict(line.split("=", 1) for line in self._settings["Environment"])
 
     def _inside(self, etc: str) -> list[str]:
-        namespaces = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
         needed = [str(path) for path in dict.fromkeys((ROOT, Path(sys.prefix), Path(sys.base_prefix)))]
         enter = Path(__file__).with_name("enter-machine")
-        return ["unshare", *namespaces, "/bin/sh", str(enter), str(self.directory), etc, sys.prefix, *needed, "--"]
+        return ["unshare", "--mount", "/bin/sh", str(enter), str(self.directory), etc, sys.prefix, *needed, "--"]
 
 
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
