@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -300,9 +300,9 @@ def test_headers_and_bodies_beyond_all_measure_are_refused(site: System) -> None
 
 def test_an_address_with_300_refusals_gets_429_and_an_operator_behind_it_goes_on(site: System) -> None:
     def connect(leaf: Leaf | None) -> http.client.HTTPSConnection:
-        connection = admin(site, leaf=leaf).connect()
+        connection: Any = admin(site, leaf=leaf).connect()
         connection.source_address = ("127.0.0.3", 0)
-        return connection
+        return cast("http.client.HTTPSConnection", connection)
 
     before = len(refusals(site))
     guessing, client = connect(None), admin(site)
