@@ -391,3 +391,18 @@ def test_without_a_server_reload_says_so(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     socket_file = tmp_path / "site" / "state" / "control.sock"
     assert done.stderr == (f"kipuka: error: no server runs with this state_dir: nothing listens on {socket_file}\n")
+
+
+def test_in_mode_required_a_dropped_ca_s_kept_connection_gets_not_even_the_ca_certificates(tmp_path: Path) -> None:
+    deployment = make_site(tmp_path / "site", {"tls.client_auth.mode": '"required"'})
+    with running_server(deployment) as server:
+        strict = Site(deployment.directory, server)
+        strict.trust(DEVICE_ROOT, OTHER_ROOT)
+        strict.reloaded()
+        others, devices = (strict.context(ca.leaf("device")) for ca in (OTHER_ROOT, DEVICE_CA))
+        with connection(server.est_port, others) as dropped, connection(server.est_port, devices) as kept:
+            assert (dropped.ask("GET", CACERTS), kept.ask("GET", CACERTS)) == (200, 200)
+            strict.trust(DEVICE_ROOT)
+            strict.reloaded()
+            assert (dropped.ask("GET", CACERTS), kept.ask("GET", CACERTS)) == (401, 200)
+        assert look(server.est_port, others) == NO_CONNECTION
