@@ -127,3 +127,11 @@ def test_a_second_server_on_the_same_state_directory_leaves_the_first_its_socket
         assert socket_file(deployment).is_socket()
         assert deployment.kipuka("reload").returncode == 0
         assert reloads(first) == 2
+
+
+def test_without_a_server_reload_says_so(tmp_path: Path) -> None:
+    deployment = make_deployment(tmp_path)
+    done = deployment.kipuka("reload", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    nobody = f"no server runs with this state_dir: nothing listens on {socket_file(deployment)}"
+    assert done.stderr == f"kipuka: error: {nobody}\n"

@@ -385,14 +385,6 @@ def test_a_worker_that_cannot_come_back_with_the_files_as_they_are_is_back_after
     assert site.serials() == {serial(new)}
 
 
-def test_without_a_server_reload_says_so(tmp_path: Path) -> None:
-    deployment = make_site(tmp_path / "site")
-    done = deployment.kipuka("reload", check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    socket_file = tmp_path / "site" / "state" / "control.sock"
-    assert done.stderr == (f"kipuka: error: no server runs with this state_dir: nothing listens on {socket_file}\n")
-
-
 def test_in_mode_required_a_dropped_ca_s_kept_connection_gets_not_even_the_ca_certificates(tmp_path: Path) -> None:
     deployment = make_site(tmp_path / "site", {"tls.client_auth.mode": '"required"'})
     with running_server(deployment) as server:
