@@ -30,6 +30,7 @@ from kipuka_core.listeners import admin_material, est_material
 from kipuka_core.serving_process import ListenerPlan, serve_listener
 
 logger = log.get_logger()
+EST_ADDRESS, ADMIN_ADDRESS = "server.listen", "server.admin_listen"
 _KILL_AFTER_SHUTDOWN_SECONDS = 5.0
 ROOT_REMEDY = "run it as a user of its own, as the unit examples/systemd/kipuka.service does"
 
@@ -52,8 +53,8 @@ def serve(
     error and exit code 1.
     """
     log.configure()
-    est_socket = bind_socket(str(config.server.listen), "server.listen")
-    admin_socket = bind_socket(str(config.server.admin_listen), "server.admin_listen")
+    est_socket = bind_socket(str(config.server.listen), EST_ADDRESS)
+    admin_socket = bind_socket(str(config.server.admin_listen), ADMIN_ADDRESS)
     addresses = Addresses(est_socket.getsockname()[:2], admin_socket.getsockname()[:2])
     baton = _ErrorBaton()
     est, admin = _est_plan(config), _admin_plan(config)
@@ -146,6 +147,7 @@ def _est_plan(config: Config) -> ListenerPlan:
 
     return ListenerPlan(
         name="est",
+        where=EST_ADDRESS,
         read=est_material,
         materials=(config.tls_material,),
         app=lambda assembly, _live: assembly.est,
@@ -157,5 +159,10 @@ def _est_plan(config: Config) -> ListenerPlan:
 def _admin_plan(config: Config) -> ListenerPlan:
     by_path = {table.toml_path: table for table in (config.admin_tls_material, config.tls_material)}
     return ListenerPlan(
-        name="admin", read=admin_material, materials=tuple(by_path.values()), app=administration, speaks_for_all=True
+        name="admin",
+        where=ADMIN_ADDRESS,
+        read=admin_material,
+        materials=tuple(by_path.values()),
+        app=administration,
+        speaks_for_all=True,
     )

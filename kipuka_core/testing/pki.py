@@ -144,6 +144,17 @@ class Authority:
         )
         return Authority(certificate, key, self.chain)
 
+    def certify(self, other: Authority, *, days: int = 1000) -> Authority:
+        """Another certificate for the name and key of a CA: a cross-signed one, or a renewed one by the same issuer."""
+        certificate = _sign(
+            subject=other.certificate.subject,
+            public_key=other.key.public_key(),
+            issuer=self,
+            days=days,
+            extensions=_ca_extensions(0),
+        )
+        return Authority(certificate, other.key, self.chain)
+
     def leaf(  # every certificate field that a test may want to set
         self,
         common_name: str | None = "device",
@@ -168,7 +179,7 @@ class Authority:
         if san:
             extensions.append((x509.SubjectAlternativeName([general_name(text) for text in san]), False))
         certificate = _sign(
-            subject=subject or name(common_name),
+            subject=name(common_name) if subject is None else subject,
             public_key=key.public_key(),
             issuer=self,
             days=days,

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kipuka_core.testing.client import Answer, EstClient, basic
-from kipuka_core.testing.pki import Authority, Leaf, make_csr, make_root
+from kipuka_core.testing.client import basic
+from kipuka_core.testing.pki import make_csr
 from kipuka_core.testing.server import wait_until
+from tests.system.admin_kit import ADMIN_CA, ADMIN_ROOT, admin, json_of, refused_in_handshake
 from tests.system.system_kit import PKCS10, System, deploy, serving
-
-
-def admin(
-    system: System, *, root: Path | None = None, leaf: Leaf | None = None, tls: ssl.TLSVersion | None = None
-) -> EstClient:
-    root_pem = root or system.deployment.root_pem
-    directory = system.deployment.directory if leaf else None
-    return EstClient(system.server.admin_port, root_pem, leaf=leaf, directory=directory, tls=tls, base_path="/admin")
-
-
-def json_of(answer: Answer, status: int) -> Any:
-    assert answer.status == status
-    assert answer.headers["content-type"] == "application/json"
-    return json.loads(answer.body)
 
 
 @pytest.mark.parametrize("tls", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -117,8 +101,6 @@ min_version = "1.3"
 [admin.client_auth]
 trust_anchors = "admin-ca.pem"
 """
-ADMIN_ROOT: Authority = make_root("Admin Root CA")
-ADMIN_CA = ADMIN_ROOT.subordinate("Admin CA")
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +115,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         (directory / name).chmod(0o600)
     with serving(deployment) as running:
         yield running
-
-
-def refused_in_handshake(system: System, leaf: Leaf | None, tls: ssl.TLSVersion | None = None) -> bool:
-    try:
-        client = admin(system, root=system.deployment.directory / "admin-root.pem", leaf=leaf, tls=tls)
-        client.request("GET", "health/live")
-    except (ssl.SSLError, ConnectionError):
-        return True
-    return False
 
 
 def test_the_admin_listener_has_a_certificate_and_rules_of_its_own(guarded: System) -> None:

@@ -71,7 +71,7 @@ class Listener:
     ``ssl_context`` is called once per connection; None serves in clear. ``describe`` makes the scope extensions of a
     connection from its SSL object once, ``admit`` is awaited with them; an SSLError from either refuses the
     connection. ``proxies`` are the addresses whose connections begin with a PROXY protocol header. ``report`` is told
-    of every failed handshake. The app's lifespan is its owner's.
+    of every failed handshake. ``where`` is the TOML path of the address. The app's lifespan is its owner's.
     """
 
     def __init__(
@@ -85,8 +85,10 @@ class Listener:
         admit: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None,
         proxies: Sequence[IPv4Network | IPv6Network] = (),
         report: Callable[[FailedHandshake], object] = lambda _: None,
+        where: str = "listen",
     ) -> None:
         self.counters = ListenerCounters()
+        self._where = where
         self._app = app
         self._socket = bound
         self._limits = limits
@@ -122,7 +124,8 @@ class Listener:
             self._socket.listen(self._limits.backlog)
         except OSError as error:
             host, port = self._settings.server
-            raise address_error(f"{host}:{port}", error) from error
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            raise address_error(address, error, self._where) from error
         self._accepting = asyncio.get_running_loop().create_task(self._accept_forever())
 
     async def drain(self) -> None:
