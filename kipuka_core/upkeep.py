@@ -52,7 +52,6 @@ class Upkeep:
         self._clock = clock
         self._inspected_at = clock()
         self._has_news = False
-        self._problems: dict[str, str] = {}
 
     async def run(self) -> None:
         """Look after everything until cancelled."""
@@ -105,7 +104,10 @@ class Upkeep:
         logger.info("renewed certificate served", serves=str(prepared.material))
 
     def _note(self, what: str, problem: str) -> None:
-        """Say a problem once, and again only when it has been away or is another one."""
-        if problem and self._problems.get(what) != problem:
+        """Say a problem once, and again only when it has been away or is another one; it is a warning meanwhile."""
+        troubles = self._live.troubles
+        if not problem:
+            troubles.pop(what, None)
+        elif troubles.get(what) != problem:
             logger.error("upkeep of TLS material", part=what, problem=problem)
-        self._problems[what] = problem
+            troubles[what] = problem

@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from kipuka_builtin.file_keys import GENERATORS
 from kipuka_builtin.private_files import check_permissions, shown
@@ -53,8 +54,20 @@ _KEY_TYPES = tuple(each for each in KeyType if each.family in {"rsa", "ec"})
 """What TLS clients of every kind can verify."""
 
 
+def _server_key_type(value: object) -> object:
+    key_type = parse_key_type(value) if isinstance(value, str) else value
+    if key_type not in _KEY_TYPES:
+        raise ValueError(f"the key of a TLS server is one of {', '.join(_KEY_TYPES)}")
+    return key_type
+
+
+_ServerKeyType = Annotated[
+    KeyType, BeforeValidator(_server_key_type), WithJsonSchema({"x-kind": "key type", "type": "string"})
+]
+
+
 class TlsSelfSettings(Settings):
-    """``[tls.self]``, which `material = "self"` reads."""
+    """``[tls.self]``."""
 
     names: tuple[str, ...] = Field(
         min_length=1,
@@ -64,7 +77,7 @@ class TlsSelfSettings(Settings):
     ca: str | None = Field(
         default=None, description="The id of the `[[ca]]` that issues; absent: the default one.", examples=["default"]
     )
-    key_type: KeyType = Field(default=KeyType.ECDSA256, description=f"One of {', '.join(_KEY_TYPES)}.")
+    key_type: _ServerKeyType = Field(default=KeyType.ECDSA256, description=f"One of {', '.join(_KEY_TYPES)}.")
     validity_days: int = Field(
         default=90,
         ge=1,
@@ -81,18 +94,6 @@ class TlsSelfSettings(Settings):
         for name in names:
             _general_name(name)
         return names
-
-    @field_validator("key_type", mode="before")
-    @classmethod
-    def _read_key_type(cls, value: object) -> object:
-        return parse_key_type(value) if isinstance(value, str) else value
-
-    @field_validator("key_type", mode="after")
-    @classmethod
-    def _serve_tls(cls, value: KeyType) -> KeyType:
-        if value not in _KEY_TYPES:
-            raise ValueError(f"a TLS server's key is one of {', '.join(_KEY_TYPES)}")
-        return value
 
 
 class TlsSelf(TlsMaterial):
@@ -217,7 +218,8 @@ class TlsSelf(TlsMaterial):
         why = await self._why_new()
         await self._issue(rehearsal)
         self._files = rehearsal
-        self._services.warn(f"the server has another server certificate issued at its start: {why}")
+        names = ", ".join(self._settings.names)
+        self._services.warn(f"tls.self: the next start has a server certificate for {names} issued: {why}")
 
     async def _issue(self, files: PairDirectory) -> None:
         settings, run_blocking = self._settings, self._services.run_blocking
