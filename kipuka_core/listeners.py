@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kipuka_core.assemble import Assembly, utc_now
-from kipuka_core.config import PluginTable
+from kipuka_core.config import Config, PluginTable
 from kipuka_core.domain.ports import ServerIdentity, TlsMaterial
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.context import RENEWAL_NOTICE, ServerTls, inspect_server_certificate
@@ -183,20 +183,21 @@ async def _identity(assembly: Assembly, table: PluginTable) -> tuple[ServerIdent
     material = await assembly.open_tls(table)
     warned_before = len(assembly.warnings)
     try:
-        identity = await _answer_of(material, table, assembly.config.plugins.timeout)
+        identity = await _answer_of(material, table, assembly.config)
     finally:
         remarks = tuple(assembly.warnings[warned_before:])
         del assembly.warnings[warned_before:]
     return identity, ServerChain(identity.certificate_file, load_certificates(identity.certificate_file)), remarks
 
 
-async def _answer_of(material: TlsMaterial, table: PluginTable, timeout_seconds: float) -> ServerIdentity:
+async def _answer_of(material: TlsMaterial, table: PluginTable, config: Config) -> ServerIdentity:
+    timeout_seconds = config.plugins.timeout
     name = f"TLS material {table.use!r}"
     try:
         async with asyncio.timeout(timeout_seconds):
             answer: object = await material.server_identity()
     except ConfigurationError as error:
-        raise naming_the_key(error, table.settings, table.toml_path) from error
+        raise naming_the_key(error, table.settings, table.toml_path, base_dir=config.base_dir) from error
     except KipukaError as error:
         raise ConfigurationError(table.toml_path, str(error)) from error
     except TimeoutError:
