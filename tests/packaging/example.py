@@ -13,6 +13,8 @@ from tests.interop.programs import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
+_STORY_SECONDS = 600
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -40,9 +42,8 @@ class Example:
     def check_the_story(self, python: str | Path, directory: Path, **environment: str) -> None:
         """Let this Python, with its kipuka and its plugins, tell the story of the example's README."""
         story = Path(__file__).with_name(self.story)
-        told = run(
-            python, story, directory, self.source / "README.md", cwd=directory, env={**os.environ, **environment}
-        )
+        readme, env = self.source / "README.md", {**os.environ, **environment}
+        told = run(python, story, directory, readme, cwd=directory, env=env, seconds=_STORY_SECONDS)
         happened = json.loads(told.stdout)
         not_enabled = happened.pop("installed and not enabled")
         assert f'add "{self.plugin}" to [plugins] enable' in not_enabled

@@ -77,7 +77,7 @@ def test_the_first_start_has_one_certificate_issued_for_all_processes(tmp_path: 
     deployment = deploy(tmp_path)
     with running_server(deployment) as server:
         first = served_by_all(server)
-        assert EstClient(server.est_port, deployment.root_pem).request("GET", "/cacerts").status == 200
+        assert EstClient(server.est_port, deployment.root_pem).request("GET", "cacerts").status == 200
     assert list(first) == on_record(deployment)
     with running_server(deployment) as server:
         assert served_by_all(server) == first
@@ -161,7 +161,13 @@ def test_check_issues_nothing_and_says_what_a_start_would_do(tmp_path: Path) -> 
 def test_a_setting_that_cannot_be_is_one_line_with_its_key(tmp_path: Path, names: str, more: str, says: str) -> None:
     deployment = deploy(tmp_path, names=names, more=more)
     assert check(deployment).only_line().startswith(says)
-    assert serve(deployment).only_line().startswith(says)
+
+
+def test_a_server_that_can_have_no_certificate_does_not_start_and_says_why(tmp_path: Path) -> None:
+    deployment = deploy(tmp_path)
+    (tmp_path / "state" / "tls-self").write_text("in the way")
+    line = serve(deployment).only_line()
+    assert line == f"tls.self: {tmp_path / 'state' / 'tls-self'}: cannot be written"
 
 
 def test_certificate_files_beside_it_are_an_error(tmp_path: Path) -> None:
