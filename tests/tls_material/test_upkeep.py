@@ -239,7 +239,7 @@ async def test_an_end_within_thirty_days_is_said_once_a_day(site: Site) -> None:
     site.days_pass()
     assert site.inspect() == []
     site.turns.now = end - timedelta(days=30) + timedelta(minutes=1)
-    site.days_pass(0.999)
+    site.days_pass(0.5)
     assert site.inspect() == [], "not a day yet"
     for _ in range(3):
         site.days_pass()
