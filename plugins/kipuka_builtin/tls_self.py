@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from kipuka_builtin.file_keys import GENERATORS
-from kipuka_builtin.private_files import check_permissions, shown
+from kipuka_builtin.private_files import check_permissions
 from kipuka_builtin.tls_self_files import Pair, PairDirectory
 from kipuka_core import (
     CaChain,
@@ -42,6 +42,7 @@ from kipuka_core.model.key_type import key_type_of, parse_key_type
 from kipuka_core.model.names import same_san, san_of
 from kipuka_core.model.record import CertificateStatus
 
+_TABLE = "tls.self"
 _RENEWED_BEFORE_END = timedelta(days=30)
 _LOCK_SECONDS = 60.0
 _UPKEEP_SECONDS = 1.0
@@ -141,10 +142,10 @@ class TlsSelf(TlsMaterial):
         except ConfigurationError as error:
             raise ConfigurationError(error.where, f"{error.problem}; {self._problem}") from None
         if pair is None or (self._problem and not pair.is_in_time(self._services.clock())):
-            raise ConfigurationError(shown(self._files.path), self._problem)
+            raise ConfigurationError(_TABLE, self._problem)
         check_permissions(pair.file, self._services)
         if self._problem:
-            self._services.warn(self._problem)
+            self._services.warn(f"{_TABLE}: {self._problem}")
         return ServerIdentity(str(pair.file), str(pair.file))
 
     async def upkeep(self) -> bool:
@@ -219,7 +220,7 @@ class TlsSelf(TlsMaterial):
         await self._issue(rehearsal)
         self._files = rehearsal
         names = ", ".join(self._settings.names)
-        self._services.warn(f"tls.self: the next start has a server certificate for {names} issued: {why}")
+        self._services.warn(f"{_TABLE}: the next start has a server certificate for {names} issued: {why}")
 
     async def _issue(self, files: PairDirectory) -> None:
         settings, run_blocking = self._settings, self._services.run_blocking

@@ -167,7 +167,8 @@ def test_a_server_that_can_have_no_certificate_does_not_start_and_says_why(tmp_p
     deployment = deploy(tmp_path)
     (tmp_path / "state" / "tls-self").write_text("in the way")
     line = serve(deployment).only_line()
-    assert line == f"tls.self: {tmp_path / 'state' / 'tls-self'}: cannot be written"
+    directory = tmp_path / "state" / "tls-self"
+    assert line == f"tls.self: the server certificate is not issued: {directory}: cannot be written: File exists"
 
 
 def test_certificate_files_beside_it_are_an_error(tmp_path: Path) -> None:
