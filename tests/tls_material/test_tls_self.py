@@ -228,6 +228,25 @@ async def test_a_start_with_other_settings_has_another(ca: OwnCa, tmp_path: Path
         assert len(await ca.records()) == 2
 
 
+async def test_an_intermediate_that_was_renewed_around_its_key_is_sent(tmp_path: Path) -> None:
+    root = pki.make_root()
+    old = root.subordinate()
+    new = pki._sign(
+        subject=old.certificate.subject,
+        public_key=old.certificate.public_key(),
+        issuer=root,
+        days=900,
+        extensions=pki._ca_extensions(0),
+    )
+    async with own_ca(tmp_path, old) as ca, ca.material() as port:
+        assert chain_of(await port.server_identity())[1:] == (old.certificate,)
+        (tmp_path / "renewed").mkdir()
+        async with own_ca(tmp_path / "renewed", pki.Authority(new, old.key, old.above)) as renewed:
+            ca.cas["main"] = renewed.cas["main"]
+            await look_after_until_renewed(port)
+            assert chain_of(await port.server_identity())[1:] == (new,)
+
+
 async def test_a_ca_that_is_not_there_stops_the_start(ca: OwnCa) -> None:
     with pytest.raises(ConfigurationError, match=r"^nobody: there is no \[\[ca\]\] with this id; known: main$"):
         async with ca.material(ca="nobody"):
