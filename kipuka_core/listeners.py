@@ -184,7 +184,7 @@ async def _identity(
     material = await assembly.open_tls(table)
     warned_before = len(assembly.warnings)
     try:
-        identity = await _answer_of(material, table, assembly.config.plugins.timeout)
+        identity = await _answer_of(material, table, assembly.config)
     finally:
         remarks = tuple(assembly.warnings[warned_before:])
         del assembly.warnings[warned_before:]
@@ -202,13 +202,14 @@ def _hosts(config: Config, table: PluginTable) -> tuple[str, ...]:
     return tuple(address.host for address, other in served if other.toml_path == table.toml_path)
 
 
-async def _answer_of(material: TlsMaterial, table: PluginTable, timeout_seconds: float) -> ServerIdentity:
+async def _answer_of(material: TlsMaterial, table: PluginTable, config: Config) -> ServerIdentity:
+    timeout_seconds = config.plugins.timeout
     name = f"TLS material {table.use!r}"
     try:
         async with asyncio.timeout(timeout_seconds):
             answer: object = await material.server_identity()
     except ConfigurationError as error:
-        raise naming_the_key(error, table.settings, table.toml_path) from error
+        raise naming_the_key(error, table.settings, table.toml_path, base_dir=config.base_dir) from error
     except KipukaError as error:
         raise ConfigurationError(table.toml_path, str(error)) from error
     except TimeoutError:
