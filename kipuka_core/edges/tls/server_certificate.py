@@ -28,6 +28,7 @@ from kipuka_core.model.key_usage import key_usage_names
 CMC_RA = x509.ObjectIdentifier(rules.CMC_RA)
 """id-kp-cmcRA (RFC 6402 2.10)."""
 RENEWAL_NOTICE = timedelta(days=30)
+"""How long before its end a certificate is warned of; a server certificate for less than 90 days: the last third."""
 
 # What OpenSSL refuses at its security level 2, which kipuka's contexts state: less than 112 bits.
 _MIN_RSA_BITS = 2048
@@ -264,7 +265,9 @@ def _top(certificates: Sequence[x509.Certificate], known: Collection[x509.Certif
 
 
 def _end(leaf: x509.Certificate, now: datetime) -> Iterator[Remark]:
-    if leaf.not_valid_after_utc - now < RENEWAL_NOTICE:
+    # A certificate for 30 days is not to be warned of all its life.
+    notice = min(RENEWAL_NOTICE, (leaf.not_valid_after_utc - leaf.not_valid_before_utc) / 3)
+    if leaf.not_valid_after_utc - now < notice:
         yield Remark(f"the server certificate ends on {leaf.not_valid_after_utc:%Y-%m-%d}", "renew it now")
 
 

@@ -90,7 +90,6 @@ def test_a_good_server_certificate_raises_no_warning() -> None:
         ({"eku": (ExtendedKeyUsageOID.SERVER_AUTH,)}, ["1.3.6.1.5.5.7.3.28"]),
         ({"eku": ()}, ["serverAuth", "1.3.6.1.5.5.7.3.28"]),
         ({"san": ()}, ["subjectAltName"]),
-        ({"days": 29}, ["renew"]),
         ({"ca": True}, ["CA:TRUE"]),
     ],
 )
@@ -98,6 +97,18 @@ def test_each_weakness_of_a_server_certificate_is_a_warning(changes: Any, words:
     warnings = inspect_server_certificate(good_leaf(**changes), (), NOW, "tls.cert", KNOWN)
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+
+
+@pytest.mark.parametrize(("days", "notice_days"), [(900, 30), (90, 30), (60, 20), (30, 10)])
+def test_its_end_is_a_warning_thirty_days_before_or_in_the_last_third_of_a_short_life(
+    days: int, notice_days: int
+) -> None:
+    leaf = good_leaf(days=days)
+    begins = leaf.not_valid_after_utc - timedelta(days=notice_days)
+    for moment, expected in ((begins - timedelta(minutes=1), 0), (begins + timedelta(minutes=1), 1)):
+        warnings = inspect_server_certificate(leaf, (), moment, "tls.cert", KNOWN)
+        assert len(warnings) == expected
+        assert all("renew it now" in warning for warning in warnings)
 
 
 def test_a_missing_usage_names_the_command_that_makes_a_right_one_for_the_same_names() -> None:
