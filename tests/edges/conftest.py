@@ -18,7 +18,7 @@ import pytest
 import uvloop
 from cryptography.hazmat.primitives import serialization
 
-from kipuka_core.edges.serving.handshake import HandshakeFailed
+from kipuka_core.edges.serving.handshake import FailedHandshake
 from kipuka_core.edges.serving.listener import Listener, ListenerLimits
 from kipuka_core.edges.serving.sockets import bind_socket
 from kipuka_core.edges.tls.context import ServerTls, build_context
@@ -143,10 +143,10 @@ class Served:
     listener: Listener
     port: int
     reader: PeerReader
-    failures: list[HandshakeFailed]
+    failures: list[FailedHandshake]
     contexts: list[ssl.SSLContext]
 
-    async def failure(self) -> HandshakeFailed:
+    async def failure(self) -> FailedHandshake:
         """The next failed handshake."""
         await self.until(lambda: bool(self.failures))
         return self.failures.pop(0)
@@ -164,7 +164,7 @@ async def serving(
     """A listener on a free port, drained at the end. ``contexts[0]`` is the context of the next connection."""
     contexts = [build_context(settings)]
     reader = PeerReader(settings.anchors, required=settings.client_auth == "required", clock=clock)
-    failures: list[HandshakeFailed] = []
+    failures: list[FailedHandshake] = []
     values = {"shutdown_timeout_seconds": 5.0} | limits
     bound = bind_socket("127.0.0.1:0")
     port = bound.getsockname()[1]

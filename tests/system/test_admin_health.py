@@ -161,7 +161,7 @@ def test_client_auth_required_refuses_in_the_handshake_whoever_is_no_administrat
     assert refused_in_handshake(guarded, None)
     assert refused_in_handshake(guarded, device)
     assert refused_in_handshake(guarded, ADMIN_ROOT.leaf("by-the-root"))
-    failures = guarded.server.wait_for_log(lambda line: line["event"] == "handshake failed", count=3)
+    failures = guarded.server.wait_for_log(lambda line: line["event"] == "handshake_failed", count=3)
     assert len(guarded.server.log()) > before
     assert all(line["source_address"] == "127.0.0.1" for line in failures)
 

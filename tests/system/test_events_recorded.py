@@ -70,10 +70,10 @@ def test_reading_cacerts_and_csrattrs_is_no_event(system: System) -> None:
 
 def test_a_certificate_that_nobody_vouches_for_is_refused_in_the_handshake_and_in_the_log(system: System) -> None:
     stranger = make_root("Nobody").leaf("stranger")
-    before = len([line for line in system.server.log() if line["event"] == "handshake failed"])
+    before = len([line for line in system.server.log() if line["event"] == "handshake_failed"])
     with pytest.raises((ssl.SSLError, ConnectionError)):
         system.client(stranger).request("GET", "cacerts")
-    lines = system.server.wait_for_log(lambda line: line["event"] == "handshake failed", count=before + 1)
+    lines = system.server.wait_for_log(lambda line: line["event"] == "handshake_failed", count=before + 1)
     assert lines[-1]["source_address"] == "127.0.0.1"
     assert lines[-1]["cause"]
 
