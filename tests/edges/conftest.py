@@ -7,10 +7,11 @@ import json
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,12 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    settings: ServerTls, app: Any = echo, clock: Callable[[], datetime] = lambda: datetime.now(UTC), **limits: Any
+    settings: ServerTls,
+    app: Any = echo,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    admit: Any = None,
+    proxies: Sequence[str] = (),
+    **limits: Any,
 ) -> AsyncIterator[Served]:
     """A listener on a free port, drained at the end. ``contexts[0]`` is the context of the next connection."""
     contexts = [build_context(settings)]
@@ -174,6 +180,8 @@ async def serving(
         limits=ListenerLimits(**values),
         ssl_context=lambda: contexts[0],
         describe=describe_with(reader),
+        admit=admit,
+        proxies=[ip_network(each) for each in proxies],
         report=failures.append,
     )
     listener.start()

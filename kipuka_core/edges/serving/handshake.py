@@ -168,6 +168,7 @@ _BY_CODE = {
     for each in (
         HandshakeCause.CERTIFICATE_REVOKED,
         HandshakeCause.REVOCATION_UNKNOWN,
+        HandshakeCause.NO_CLIENT_CERTIFICATE,
         HandshakeCause.PROXY_HEADER_MISSING,
         HandshakeCause.PROXY_HEADER_MALFORMED,
     )
