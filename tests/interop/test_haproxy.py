@@ -20,6 +20,7 @@ from kipuka_core.testing.server import wait_until
 from tests.interop.programs import run
 from tests.system.system_kit import System, deploy, serving
 
+pytestmark = pytest.mark.interop
 CLIENT_ADDRESS = "127.0.0.2"
 CONFIGURATION = """
 global
