@@ -78,10 +78,11 @@ def test_a_failed_handshake_is_one_fact_with_its_cause_and_the_client_s_address(
         client.context.wrap_socket(plain, server_hostname="localhost") as secured,
     ):
         secured.recv(1)  # under TLS 1.3 the client learns of it only now
-    (line,) = system.server.wait_for_log(lambda line: line.get("source_address") == "127.0.0.77")
+    # Written last, after log and audit file.
+    wait_until(lambda: bool(system.rows("SELECT body FROM events WHERE body LIKE '%127.0.0.77%'")))
+    (line,) = [line for line in system.server.log() if line.get("source_address") == "127.0.0.77"]
     (fact,) = [fact for fact in system.audit() if fact.get("source_address") == "127.0.0.77"]
     assert {key: line[key] for key in fact} == fact
-    wait_until(lambda: bool(system.rows("SELECT body FROM events WHERE body LIKE '%127.0.0.77%'")))
     assert (fact["event"], fact["listener"], fact["cause"], fact["count"]) == (
         "handshake_failed",
         "est",
