@@ -99,6 +99,10 @@ def test_a_timeout_ends_what_it_is_for_and_nothing_else(patient: System, tmp_pat
         if key == "handshake_timeout":
             (line,) = hasty.server.wait_for_log(lambda line: line["event"] == "handshake_failed")
             assert line["cause"] == "handshake_timeout"
+            others.close()
+            assert hasty.server.stop() == 0
+            (total,) = [line for line in hasty.server.log() if line["event"].startswith("handshakes that failed")]
+            assert (total["listener"], total["handshake_timeout"]) == ("est", 1)
 
 
 def test_shutdown_timeout_bounds_how_long_a_request_may_go_on(tmp_path: Path) -> None:

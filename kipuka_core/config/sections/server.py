@@ -64,7 +64,10 @@ class Server(Section):
     handshake_timeout: Duration = Field(
         default=10, description="For the TLS handshake, with the PROXY protocol header before it."
     )
-    header_timeout: Duration = Field(default=10, description="For the head of a request, from its first byte.")
+    header_timeout: Duration = Field(
+        default=10,
+        description="For the head of a request: the first one from the handshake on, others from their first byte.",
+    )
     body_timeout: Duration = Field(default=30, description="For the body of a request.")
     idle_timeout: Duration = Field(default=30, description="For the next request on an open connection.")
     shutdown_timeout: Duration = Field(default=30, description="For requests under way when the server is stopped.")
