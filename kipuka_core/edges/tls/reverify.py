@@ -18,11 +18,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
 _MAX_INTERMEDIATES = 256
+_INVALID_PURPOSE = 26
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 class NoLongerTrusted(Exception):
-    """The certificate does not verify (any more); the text says why."""
+    """The certificate does not verify (any more); the text says why, ``verify_code`` is OpenSSL's (X509_V_ERR_*)."""
+
+    def __init__(self, reason: str, verify_code: int = _INVALID_PURPOSE) -> None:
+        super().__init__(reason)
+        self.verify_code = verify_code
 
 
 class ChainVerifier:
@@ -60,7 +65,7 @@ class ChainVerifier:
         try:
             verified = context.get_verified_chain()
         except crypto.X509StoreContextError as error:
-            raise NoLongerTrusted(str(error)) from error
+            raise NoLongerTrusted(str(error), error.errors[0]) from error
         chain = [certificate.to_cryptography() for certificate in verified]
         _check_purpose(chain)
         return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain)

@@ -148,7 +148,7 @@ def test_in_required_mode_such_a_session_does_not_even_become_a_connection(
 
     first, failure = run(scenario())
     assert first.json["client"] == "CN=device-7"
-    assert failure.cause == "client_certificate_rejected"
+    assert failure.cause == "unknown_ca"
     assert "a client certificate is required" in failure.detail
 
 
