@@ -31,6 +31,8 @@ from kipuka_core.serving_process import ListenerPlan, serve_listener
 
 logger = log.get_logger()
 _KILL_AFTER_SHUTDOWN_SECONDS = 5.0
+_STORE_SECONDS = 15.0
+"""How long the database may take to say whether a client certificate is on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,9 @@ def _worker(
 
 def _est_plan(config: Config) -> ListenerPlan:
     def admit(assembly: Assembly) -> Callable[[Mapping[str, Any]], Awaitable[None]] | None:
-        return refuse_revoked(assembly.standing) if config.tls.client_auth.mode == "required" else None
+        if config.tls.client_auth.mode != "required":
+            return None
+        return refuse_revoked(assembly.standing, timeout_seconds=3 * config.revocation.timeout + _STORE_SECONDS)
 
     return ListenerPlan(
         name="est",
