@@ -33,6 +33,8 @@ logger = log.get_logger()
 EST_ADDRESS, ADMIN_ADDRESS = "server.listen", "server.admin_listen"
 _KILL_AFTER_SHUTDOWN_SECONDS = 5.0
 ROOT_REMEDY = "run it as a user of its own, as the unit examples/systemd/kipuka.service does"
+_STORE_SECONDS = 15.0
+"""How long the database may take to say whether a client certificate is on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,9 @@ def _worker(
 
 def _est_plan(config: Config) -> ListenerPlan:
     def admit(assembly: Assembly) -> Callable[[Mapping[str, Any]], Awaitable[None]] | None:
-        return refuse_revoked(assembly.standing) if config.tls.client_auth.mode == "required" else None
+        if config.tls.client_auth.mode != "required":
+            return None
+        return refuse_revoked(assembly.standing, timeout_seconds=3 * config.revocation.timeout + _STORE_SECONDS)
 
     return ListenerPlan(
         name="est",

@@ -167,8 +167,9 @@ class Authority:
         not_before: datetime | None = None,
         subject: x509.Name | None = None,
         ca: bool = False,
+        more_extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
     ) -> Leaf:
-        """A certificate under this CA."""
+        """A certificate under this CA; ``more_extensions`` are pairs of value and criticality."""
         key = key or make_key(key_type)
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=ca, path_length=None), True),
@@ -178,6 +179,7 @@ class Authority:
             extensions.append((x509.ExtendedKeyUsage(eku), False))
         if san:
             extensions.append((x509.SubjectAlternativeName([general_name(text) for text in san]), False))
+        extensions.extend(more_extensions)
         certificate = _sign(
             subject=name(common_name) if subject is None else subject,
             public_key=key.public_key(),
