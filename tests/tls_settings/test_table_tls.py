@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
-from kipuka_core.testing.server import running_server
 from tests.startup.starting import check, serve
 from tests.tls_settings.settings_kit import BASE, FIPS_SUITES, NO_CONNECTION, Row, make_site, toml_list
-from tests.tls_settings.views import PASSWORD, PASSWORD_VARIABLE, VIEWS, Site, furnish
+from tests.tls_settings.views import PASSWORD, PASSWORD_VARIABLE, VIEWS, Site, furnish, running_site
 
 AES256, AES128, CHACHA = "AES256-GCM-SHA384", "AES128-GCM-SHA256", "CHACHA20-POLY1305"
 ECDSA, RSA = ([f"ECDHE-{kind}-{cipher}" for cipher in (AES256, AES128, CHACHA)] for kind in ("ECDSA", "RSA"))
@@ -234,6 +233,15 @@ SERVED = [
         {"server.strict_permissions": OPEN_KEY, "server.admin_listen": {"admin addresses": ["127.0.0.2"]}},
     ),
 ]
+NO_SUITES = {
+    "TLS_ECDHE_ECDSA_WITH_NOBODYS_CIPHER": "does not know it",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256": "CBC",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256": "no forward secrecy",
+    "TLS_ECDHE_ECDSA_WITH_NULL_SHA": "encrypts nothing",
+    "TLS_DH_anon_WITH_AES_128_GCM_SHA256": "authenticates nobody",
+    "TLS_AES_128_GCM_SHA256": "of TLS 1.3",
+    "ECDHE-RSA-AES128-GCM-SHA256": "the IANA name is TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+}
 LOCKED = files("locked")
 REFUSED = [
     Row("tls.cert", '"tls/absent.pem"', refused("tls.cert", "absent.pem", "No such file")),
@@ -257,6 +265,16 @@ REFUSED = [
         for value in ('"1.1"', '"1.0"', '"SSLv3"')
     ),
     Row("tls.min_version", "1.2", refused("tls.min_version", "must be text in quotes")),
+    *(
+        Row(
+            f"{table}.cipher_suites",
+            toml_list([DEFAULT_CIPHER_SUITES[0], suite]),
+            refused(f"{table}.cipher_suites", suite, why, *DEFAULT_CIPHER_SUITES),
+        )
+        for table in ("tls", "admin.tls")
+        for suite, why in NO_SUITES.items()
+    ),
+    Row("tls.cipher_suites", "[]", refused("tls.cipher_suites", "must not be empty")),
     Row("tls.material", '"tape"', refused("tls", "tape", "files")),
     Row("tls.client_auth.mode", '"maybe"', refused("tls.client_auth.mode", "required", "optional", "none")),
     Row("tls.client_auth.trust_anchors", None, refused("tls.client_auth.trust_anchors", "required")),
@@ -304,12 +322,7 @@ class Servers:
         """The site of a row, running."""
         if self._settings != served(row):
             self.close()
-            deployment = make_site(self._factory.mktemp("site"), row.settings)
-            furnish(deployment)
-            environment = {PASSWORD_VARIABLE: PASSWORD}
-            self._site = Site(
-                deployment, self._stack.enter_context(running_server(deployment, environment=environment))
-            )
+            self._site = self._stack.enter_context(running_site(self._factory.mktemp("site"), row.settings))
             self._settings = served(row)
         return self._site
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from kipuka_core.model.cipher_suites import TLS12_SUITES
 from kipuka_core.testing.pki import Authority, Leaf, key_pem, make_root, name
 from kipuka_core.testing.samples import write_private
-from kipuka_core.testing.server import Deployment, RunningServer
+from kipuka_core.testing.server import Deployment, RunningServer, running_server
 from tests.interop.programs import run
 from tests.tls_settings.settings_kit import (
     CACERTS,
@@ -27,6 +28,7 @@ from tests.tls_settings.settings_kit import (
     client_context,
     connection,
     look,
+    make_site,
     server_leaf,
 )
 
@@ -89,6 +91,15 @@ class Site:
     def leaf(self, client: str) -> Leaf | None:
         """The certificate of a client by name."""
         return own_ca(self.deployment).leaf("own device") if client == "own device" else CLIENTS[client]
+
+
+@contextmanager
+def running_site(directory: Path, settings: Mapping[str, str | None] | None = None) -> Iterator[Site]:
+    """A furnished site with its server; the password of the encrypted key is in the environment."""
+    deployment = make_site(directory, settings)
+    furnish(deployment)
+    with running_server(deployment, environment={PASSWORD_VARIABLE: PASSWORD}) as server:
+        yield Site(deployment, server)
 
 
 def own_ca(deployment: Deployment) -> Authority:
