@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,34 @@ def test_tls_1_0_and_1_1_are_not_spoken(option: str, listener: str, site: Site) 
 
     assert "alert protocol version" in said
     assert "Cipher is (NONE)" in said
+
+
+LAX = """\
+openssl_conf = top
+[top]
+ssl_conf = ssl
+[ssl]
+system_default = lax
+[lax]
+MinProtocol = TLSv1
+CipherString = ALL:@SECLEVEL=0
+Options = ClientRenegotiation,UnsafeLegacyRenegotiation,Compression,-ServerPreference
+"""
+
+
+def test_an_openssl_cnf_that_allows_everything_changes_nothing(tmp_path: Path) -> None:
+    lax = tmp_path / "lax.cnf"
+    lax.write_text(LAX)
+    directory = tmp_path / "site"
+    directory.mkdir()
+    with running_site(directory, OPENSSL_CONF=str(lax)) as site:
+        for listener in LISTENERS:
+            for option in ("-tls1", "-tls1_1"):
+                assert "alert protocol version" in openssl_says(site, listener, option, "-cipher", "ALL:@SECLEVEL=0")
+            assert suites(site, listener) == [suite.openssl for suite in TLS12_SUITES if "_ECDSA_" in suite.iana]
+            said = openssl_says(site, listener, "-tls1_2", stdin=b"R\n")
+            assert "no renegotiation" in said
+            assert "Compression: NONE" in said
 
 
 @each_listener

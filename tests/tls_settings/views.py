@@ -94,11 +94,13 @@ class Site:
 
 
 @contextmanager
-def running_site(directory: Path, settings: Mapping[str, str | None] | None = None) -> Iterator[Site]:
+def running_site(
+    directory: Path, settings: Mapping[str, str | None] | None = None, **environment: str
+) -> Iterator[Site]:
     """A furnished site with its server; the password of the encrypted key is in the environment."""
     deployment = make_site(directory, settings)
     furnish(deployment)
-    with running_server(deployment, environment={PASSWORD_VARIABLE: PASSWORD}) as server:
+    with running_server(deployment, environment={PASSWORD_VARIABLE: PASSWORD, **environment}) as server:
         yield Site(deployment, server)
 
 
