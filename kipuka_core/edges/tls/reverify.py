@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from cryptography import x509
@@ -42,11 +42,8 @@ class ChainVerifier:
 
     def trust(self, anchors: Sequence[x509.Certificate]) -> None:
         """From now on trust these and no others."""
-        store = crypto.X509Store()
-        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-        for anchor in anchors:
-            store.add_cert(crypto.X509.from_cryptography(anchor))
-        self._store = store
+        self._anchors = [crypto.X509.from_cryptography(anchor) for anchor in anchors]
+        self._store_at(datetime.now(UTC))  # what cannot be used is an error here
 
     def learn(self, chain_der: Sequence[bytes]) -> None:
         """Remember the intermediates of a verified chain (leaf first, anchor last); the oldest are forgotten."""
@@ -59,9 +56,8 @@ class ChainVerifier:
 
     def verify(self, leaf_der: bytes, now: datetime) -> tuple[bytes, ...]:
         """The chain from this leaf to an anchor, DER, leaf first. Raises NoLongerTrusted."""
-        self._store.set_time(now)
         leaf = crypto.load_certificate(crypto.FILETYPE_ASN1, leaf_der)
-        context = crypto.X509StoreContext(self._store, leaf, list(self._intermediates.values()))
+        context = crypto.X509StoreContext(self._store_at(now), leaf, list(self._intermediates.values()))
         try:
             verified = context.get_verified_chain()
         except crypto.X509StoreContextError as error:
@@ -69,6 +65,15 @@ class ChainVerifier:
         chain = [certificate.to_cryptography() for certificate in verified]
         _check_purpose(chain)
         return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain)
+
+    def _store_at(self, now: datetime) -> crypto.X509Store:
+        """A store for one verification: OpenSSL takes the time of a store once and ignores every later one."""
+        store = crypto.X509Store()
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+        store.set_time(now)
+        for anchor in self._anchors:
+            store.add_cert(anchor)
+        return store
 
 
 def _check_purpose(chain: Sequence[x509.Certificate]) -> None:
