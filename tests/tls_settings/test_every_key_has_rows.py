@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kipuka_core.config.section import NotYet, Section
+from kipuka_core.config.sections.revocation import Revocation
 from kipuka_core.config.sections.server import Admin, AdminClientAuth, AdminTls, ClientAuth, Server, Tls
 from tests.tls_settings.settings_kit import Row
 
@@ -18,6 +19,7 @@ TABLES: dict[str, type[Section]] = {
     "admin": Admin,
     "admin.client_auth": AdminClientAuth,
     "admin.tls": AdminTls,
+    "revocation": Revocation,
 }
 OF_SERVER = {"server.strict_permissions", "server.admin_listen"}
 """The other keys of ``[server]`` are limits and time-outs, which have tests of their own."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 
+from kipuka_core.edges.tls.files import parse_certificates
 from kipuka_core.errors import ConfigurationError
-
-_BEGIN = re.compile(rb"^-----BEGIN (?:X509 )?CERTIFICATE-----", re.MULTILINE)
 
 
 def load_anchors(paths: Iterable[Path], *, where: str, now: datetime) -> tuple[x509.Certificate, ...]:
@@ -33,14 +31,9 @@ def _load(path: Path, where: str, now: datetime) -> list[x509.Certificate]:
     if not pem.strip():
         raise ConfigurationError(where, f"{path} is empty")
     try:
-        certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise ConfigurationError(where, f"{path} holds no PEM certificate that can be read") from None
-    # The parser passes over a block without its end: a file that was cut off would be fewer anchors, and no error.
-    if (begun := len(_BEGIN.findall(pem))) != len(certificates):
-        raise ConfigurationError(
-            where, f"{path} holds {begun} certificates, of which only {len(certificates)} can be read"
-        )
+        certificates = parse_certificates(pem)
+    except ValueError as error:
+        raise ConfigurationError(where, f"{path} {error}") from None
     for certificate in certificates:
         _check(certificate, path, where, now)
     return certificates
