@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda _: None, "does not exist"),
     "empty": (_write(b""), "is empty"),
     "blank": (_write(b" \n\n"), "is empty"),
-    "garbage": (_write(os.urandom(200)), "holds no PEM certificate that can be read"),
+    "garbage": (_write(os.urandom(200)), "holds no readable PEM certificate"),
     "a directory": (Path.mkdir, "cannot be read: Is a directory"),
     "DER": (_write(DEVICE_ROOT.certificate.public_bytes(Encoding.DER)), "holds no PEM certificate"),
     "cut off after a good one": (_write(GOOD + GOOD[:-40]), "holds 2 certificates, of which only 1 can be read"),
