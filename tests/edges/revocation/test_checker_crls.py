@@ -1,79 +1,41 @@
-"""Sources over real HTTP: which is asked, what is remembered, and what happens when one is away or lies."""
+"""CRLs over real HTTP and from files: which is asked, what is remembered, what happens when one is away or lies."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.x509 import ocsp
 
-from kipuka_core.edges.blocking import BlockingWork
-from kipuka_core.edges.revocation import RevocationChecker, RevocationSettings, crl_source, fetch, open_revocation
-from kipuka_core.edges.revocation import checker as checker_module
+from kipuka_core.edges.revocation import crl_source, fetch
 from kipuka_core.edges.revocation.crl import Crl, parse_crls
 from kipuka_core.errors import ConfigurationError
-from kipuka_core.model.revocation import RevocationStatus
-from kipuka_core.testing.pki import Leaf, make_root
 from kipuka_core.testing.server import wait_until
+from tests.edges.revocation.checker_kit import (
+    BAD,
+    CA,
+    GOOD,
+    IS_GOOD,
+    IS_REVOKED,
+    IS_UNKNOWN,
+    ROOT,
+    ask,
+    checker,
+    closed_port_url,
+)
 from tests.edges.revocation.revocation_kit import (
     DAY,
-    Answering,
     Reply,
-    Responding,
     Site,
-    chain_of,
     crl_der,
     crl_pem,
-    http_site,
-    openssl_responder,
     points,
-    responder_leaf,
-    responders,
 )
 
-ROOT = make_root("Root CA")
-CA = ROOT.subordinate("Device CA")
-GOOD, BAD = CA.leaf("good"), CA.leaf("bad")
-IS_GOOD, IS_REVOKED, IS_UNKNOWN = RevocationStatus.GOOD, RevocationStatus.REVOKED, RevocationStatus.UNKNOWN
 
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with http_site() as running:
-        yield running
-
-
-@asynccontextmanager
-async def checker(check: Any, **more: Any) -> AsyncIterator[RevocationChecker]:
-    settings = RevocationSettings(check=check, **{"timeout_seconds": 30.0, **more})
-    async with open_revocation(settings, BlockingWork().run) as opened:
-        yield opened
-
-
-async def ask(opened: RevocationChecker, leaf: Leaf, *, now: datetime | None = None, length: int = 2) -> Any:
-    """The answer about the leaf under its CA as anchor; ``length`` 3: also about the CA."""
-    return await opened.status_of(chain_of(leaf)[:length], now or datetime.now(UTC))
-
-
-def responding(leaf: Leaf, **more: Any) -> Answering:
-    made = Responding(authority=CA, revoked=frozenset({BAD.certificate.serial_number}), **more)
-    return lambda body: made.answer(leaf.certificate, body)
-
-
-def closed_port_url() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}/"
-
-
-# -- CRLs --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("make", [crl_der, crl_pem])
 async def test_a_configured_file(tmp_path: Path, make: Any) -> None:
     file = tmp_path / "ca.crl"
@@ -153,6 +115,16 @@ async def test_a_redirect_is_followed_and_no_cookie_is_kept(site: Site) -> None:
     async with checker("crl", crls=(site.url("/ca.crl"),)) as opened:
         assert (await ask(opened, BAD)).status is IS_REVOKED
     assert [headers for headers in site.headers if "cookie" in headers] == []
+
+
+async def test_the_environment_names_no_proxy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", closed_port_url())
+    monkeypatch.setenv("http_proxy", closed_port_url())
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    site.pages["/ca.crl"] = crl_der(CA, BAD)
+    async with checker("crl", crls=(site.url("/ca.crl"),)) as opened:
+        assert (await ask(opened, BAD)).status is IS_REVOKED
 
 
 async def test_a_password_in_a_url_is_used_and_never_shown(site: Site) -> None:
@@ -280,123 +252,3 @@ async def test_a_long_crl_is_read_once(tmp_path: Path, monkeypatch: pytest.Monke
         opened.commit_reload(await opened.prepare_reload())  # the same bytes are not read again
         assert (await ask(opened, BAD)).status is IS_REVOKED
     assert len(read) == 1
-
-
-# -- OCSP --------------------------------------------------------------------------------------------------------------
-async def test_openssl_as_responder_says_good_revoked_and_unknown(tmp_path: Path) -> None:
-    known = {GOOD.certificate.serial_number: "V", BAD.certificate.serial_number: "R"}
-    with openssl_responder(tmp_path / "ocsp", CA, known, signer=responder_leaf(CA)) as responder:
-        async with checker("ocsp", responder=responder.url, cache_ttl_seconds=60) as opened:
-            now = datetime.now(UTC)
-            assert (await ask(opened, GOOD, now=now)).status is IS_GOOD
-            assert (await ask(opened, BAD, now=now)).status is IS_REVOKED
-            answer = await ask(opened, CA.leaf("stranger"), now=now)
-            assert answer.status is IS_UNKNOWN
-            assert "does not know CN=stranger" in answer.detail
-            await asyncio.to_thread(responder.say, {GOOD.certificate.serial_number: "R"})
-            assert (await ask(opened, GOOD, now=now)).status is IS_GOOD  # remembered
-            assert (await ask(opened, GOOD, now=now + timedelta(seconds=61))).status is IS_REVOKED
-
-
-async def test_the_responder_that_the_certificate_names_and_the_configured_one_instead(site: Site) -> None:
-    leaf = CA.leaf(more_extensions=[responders(site.url("/named"))])
-    site.pages |= {"/named": responding(leaf), "/fixed": responding(leaf, status=ocsp.OCSPCertStatus.REVOKED)}
-    async with checker("ocsp") as opened:
-        assert (await ask(opened, leaf)).status is IS_GOOD
-        assert (await ask(opened, GOOD)).status is IS_UNKNOWN
-    async with checker("ocsp", responder=site.url("/fixed")) as opened:
-        assert (await ask(opened, leaf)).status is IS_REVOKED
-    assert site.asked == {"/named": 1, "/fixed": 1}
-
-
-async def test_an_answer_is_remembered_and_asked_for_once_however_many_wait(site: Site) -> None:
-    now = datetime.now(UTC)
-    site.pages["/"] = responding(GOOD, next_update=now + timedelta(minutes=2))
-    async with checker("ocsp", responder=site.url("/"), cache_ttl_seconds=300) as opened:
-        answers = await asyncio.gather(*(ask(opened, GOOD, now=now) for _ in range(50)))
-        assert {each.status for each in answers} == {IS_GOOD}
-        await ask(opened, GOOD, now=now + timedelta(seconds=119))
-        assert site.asked == {"/": 1}
-        await ask(opened, GOOD, now=now + timedelta(seconds=121))
-        assert site.asked == {"/": 2}
-
-
-@pytest.mark.parametrize(
-    ("page", "words"),
-    [
-        (b"garbage", "cannot be read"),
-        (Reply(status=500), "answers HTTP 500"),
-        (Reply(status=302, headers={"Location": "/elsewhere"}), "answers HTTP 302"),
-        (responding(GOOD, signer=responder_leaf(ROOT)), "not issued by the issuer"),
-        (responding(GOOD, nonce=b"1" * 32), "another nonce"),
-        (responding(GOOD, about=BAD.certificate), "another certificate"),
-    ],
-)
-async def test_an_answer_that_does_not_count_leaves_the_status_unknown(site: Site, page: Any, words: str) -> None:
-    site.pages["/"] = page
-    async with checker("ocsp", responder=site.url("/")) as opened:
-        answer = await ask(opened, GOOD)
-    assert answer.status is IS_UNKNOWN
-    assert words in answer.detail
-
-
-async def test_a_responder_that_is_away_is_left_alone_for_a_while(site: Site) -> None:
-    site.pages["/"] = site.slow
-    async with checker("ocsp", responder=site.url("/"), timeout_seconds=0.3) as opened:
-        now = datetime.now(UTC)
-        for leaf in (GOOD, BAD, GOOD):
-            assert "did not answer" in (await ask(opened, leaf, now=now)).detail
-        assert site.asked == {"/": 1}
-        site.pages["/"] = responding(GOOD)
-        assert (await ask(opened, GOOD, now=now + timedelta(seconds=6))).status is IS_GOOD
-
-
-async def test_the_next_responder_is_asked_when_one_is_away_or_lies(site: Site) -> None:
-    urls = (closed_port_url(), site.url("/lies"), site.url("/"))
-    leaf = CA.leaf(more_extensions=[responders(*urls)])
-    site.pages |= {"/lies": responding(leaf, about=BAD.certificate), "/": responding(leaf)}
-    async with checker("ocsp") as opened:
-        assert (await ask(opened, leaf)).status is IS_GOOD
-
-
-# -- OCSP, then CRLs ---------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("page", [Reply(status=500), b"garbage", None, responding(BAD, signer=responder_leaf(ROOT))])
-async def test_crls_decide_where_no_responder_gives_an_answer(tmp_path: Path, site: Site, page: Any) -> None:
-    (tmp_path / "ca.crl").write_bytes(crl_der(CA, BAD))
-    if page is not None:
-        site.pages["/"] = page
-    responder = site.url("/") if page is not None else None
-    async with checker("ocsp-then-crl", crls=(tmp_path / "ca.crl",), responder=responder) as opened:
-        assert (await ask(opened, GOOD)).status is IS_GOOD
-        assert (await ask(opened, BAD)).status is IS_REVOKED
-
-
-async def test_crls_decide_where_the_responder_does_not_know_the_certificate(tmp_path: Path, site: Site) -> None:
-    (tmp_path / "ca.crl").write_bytes(crl_der(CA, BAD))
-    site.pages["/"] = responding(BAD, status=ocsp.OCSPCertStatus.UNKNOWN)
-    async with checker("ocsp-then-crl", crls=(tmp_path / "ca.crl",), responder=site.url("/")) as opened:
-        assert (await ask(opened, BAD)).status is IS_REVOKED
-
-
-async def test_a_responder_that_answers_decides_alone(tmp_path: Path, site: Site) -> None:
-    (tmp_path / "ca.crl").write_bytes(crl_der(CA, GOOD))
-    site.pages["/"] = responding(GOOD)
-    async with checker("ocsp-then-crl", crls=(tmp_path / "ca.crl",), responder=site.url("/")) as opened:
-        assert (await ask(opened, GOOD)).status is IS_GOOD
-
-
-async def test_a_chain_whose_sources_all_hang_is_answered_in_bounded_time(site: Site) -> None:
-    site.pages |= {f"/{number}": site.slow for number in range(4)}
-    leaf = CA.leaf(more_extensions=[points(*(site.url(f"/{number}") for number in range(4)))])
-    async with checker("crl", timeout_seconds=0.2) as opened:
-        answer = await ask(opened, leaf)
-    assert answer.status is IS_UNKNOWN
-
-
-async def test_an_internal_error_is_an_unknown_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Any:
-        raise RuntimeError
-
-    monkeypatch.setattr(checker_module, "ask_about", broken)
-    async with checker("crl") as opened:
-        assert (await ask(opened, GOOD)).status is IS_UNKNOWN
