@@ -7,7 +7,7 @@ DISTRIBUTIONS := $(patsubst %/,%,$(dir $(wildcard pyproject.toml plugins/*/pypro
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-all lint type imports docs bench format dist clean system-packages
+.PHONY: help run test test-all lint type imports docs bench format dist clean system-packages scanners
 
 help:  ## show these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,10 +33,13 @@ run: $(VENV)/.installed  ## a working EST server on embedded defaults, with a re
 system-packages:
 	@tests/interop/install-system-packages
 
+scanners:
+	@PYTHON=$(PYTHON) tests/interop/install-scanners
+
 test: $(VENV)/.installed-dev system-packages  ## all tests that fit in ten minutes
 	$(BIN)/pytest -m 'not interop'
 
-test-all: $(VENV)/.installed-dev system-packages  ## everything: real clients, scanners, built wheels
+test-all: $(VENV)/.installed-dev system-packages scanners  ## everything: real clients, scanners, built wheels
 	$(BIN)/pytest
 
 lint: $(VENV)/.installed-dev  ## ruff
@@ -63,4 +66,4 @@ dist: $(VENV)/.installed-dev  ## wheels and sdists of every distribution, under 
 	@set -e; for each in $(DISTRIBUTIONS); do $(BIN)/python -m build --outdir dist "$$each"; done
 
 clean:  ## forget what was built; the development server's state stays
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-scanners dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -52,13 +52,14 @@ async def _open(stack: AsyncExitStack) -> Callable[[Scope, Receive, Send], Await
     from kipuka_core.edges.tls.hypercorn_peer import with_peer_from_context  # noqa: PLC0415
     from kipuka_core.edges.tls.peer import PeerReader  # noqa: PLC0415
     from kipuka_core.edges.tls.scope import describe_with  # noqa: PLC0415
-    from kipuka_core.listeners import est_tls, inspect_certificates  # noqa: PLC0415
+    from kipuka_core.listeners import est_material  # noqa: PLC0415
 
     log.configure()
     assembly = await stack.enter_async_context(assemble(load(None, os.environ)))
-    tls = await est_tls(assembly)
-    assembly.warnings.extend(inspect_certificates(tls, utc_now()))
-    for warning in dict.fromkeys(assembly.warnings):
+    material = await est_material(assembly)
+    tls = material.tls
+    material.chain.inspect(utc_now())  # not in time is an error here, where warnings only tell of it
+    for warning in dict.fromkeys((*assembly.warnings, *material.warnings(utc_now()))):
         log.get_logger().warning("configuration", warning=warning)
     peers = PeerReader(tls.anchors, required=tls.client_auth == "required")
     return with_peer_from_context(assembly.est, describe_with(peers))

@@ -38,6 +38,7 @@ from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
 from kipuka_core.domain.reservations import Reservations
 from kipuka_core.domain.rules import check_label
+from kipuka_core.domain.server_certificate import ServerCertificates
 from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.edges.blocking import BlockingWork
 from kipuka_core.edges.events import ConfiguredSink, Events
@@ -116,11 +117,13 @@ async def assemble(
 ) -> AsyncIterator[Assembly]:
     """Open everything that the configuration names.
 
-    ``database_url`` replaces the configured one (``kipuka check`` leaves the real one alone). Raises
-    ConfigurationError, one line, for the first thing that cannot be opened; what was open by then is closed.
+    ``database_url`` replaces the configured one: a dry run, of ``kipuka check``, which leaves alone what is real.
+    Raises ConfigurationError, one line, for the first thing that cannot be opened; what was open by then is closed.
     """
     async with AsyncExitStack() as stack:
-        yield await _Builder(config, clock, database_url or config.database_url, stack).build()
+        yield await _Builder(
+            config, clock, database_url or config.database_url, stack, dry_run=database_url is not None
+        ).build()
 
 
 @dataclass(slots=True)
@@ -129,7 +132,9 @@ class _Builder:
     clock: Callable[[], datetime]
     database_url: str
     stack: AsyncExitStack
+    dry_run: bool
     warnings: list[str] = field(default_factory=list)
+    server_certificates: ServerCertificates | None = None
     key_stores: dict[str, KeyStore] = field(default_factory=dict)
     own_issuers: list[x509.Certificate] = field(default_factory=list)
     events: Events | None = None
@@ -190,6 +195,15 @@ class _Builder:
             standing=standing if revocation is not None else None,
         )
         road = self._road(store, events, guard, cas, policies, authentication)
+        self.server_certificates = ServerCertificates(
+            cas=cas,
+            default_ca_id=config.default_ca.id,
+            guard=guard,
+            issuance=road.issuance,
+            reader=road.reader,
+            clock=self.clock,
+            dry_run=self.dry_run,
+        )
         est = EstApp(
             road=road,
             labels=all_labels,
@@ -236,6 +250,9 @@ class _Builder:
             labels=all_labels,
             client_anchors=anchors,
             own_issuers=lambda: self.own_issuers,
+            ca_chain=lambda ca_id: self._open_cas().chain(ca_id),
+            issue_server_certificate=lambda *what, **how: self._open_cas().issue(*what, **how),
+            dry_run=self.dry_run,
             accept_unrecorded=_accepts_unrecorded(config),
             strict_permissions=config.server.strict_permissions,
             emit=self._emit,
@@ -245,6 +262,11 @@ class _Builder:
     async def _emit(self, event: Event) -> None:
         if self.events is not None:  # what a sink has to say while it is opened, nobody can write down
             await self.events.emit(event)
+
+    def _open_cas(self) -> ServerCertificates:
+        if self.server_certificates is None:
+            raise ConfigurationError("ca", "no CA is open yet: only TLS material can have a certificate issued")
+        return self.server_certificates
 
     async def _open_revocation(self) -> RevocationChecker | None:
         revocation = self.config.revocation

@@ -61,6 +61,9 @@ def key_store_context(config_path: Path | None, name: str, model: type[SettingsT
         labels=labels(config),
         client_anchors=(),
         own_issuers=lambda: (),
+        ca_chain=_no_ca,
+        issue_server_certificate=_no_ca,
+        dry_run=True,
         accept_unrecorded=False,
         strict_permissions=config.server.strict_permissions,
         emit=_unheard,
@@ -79,6 +82,10 @@ class _NoStore:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise StoreUnavailable(f"a command has no store ({name})")
+
+
+async def _no_ca(*_arguments: object, **_options: object) -> NoReturn:
+    raise ConfigurationError("ca", "no CA is open in this command")
 
 
 async def _no_signer(_key_uri: str) -> NoReturn:

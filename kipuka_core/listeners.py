@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 
@@ -11,11 +11,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kipuka_core.assemble import Assembly, utc_now
-from kipuka_core.config import PluginTable
+from kipuka_core.config import Config, PluginTable
 from kipuka_core.domain.ports import ServerIdentity, TlsMaterial
 from kipuka_core.edges.tls.anchors import load_anchors
-from kipuka_core.edges.tls.context import RENEWAL_NOTICE, ServerTls, inspect_server_certificate
+from kipuka_core.edges.tls.context import ServerTls
 from kipuka_core.edges.tls.files import load_certificates
+from kipuka_core.edges.tls.server_certificate import (
+    RENEWAL_NOTICE,
+    Remark,
+    Surroundings,
+    remarks_on_server_certificate,
+)
 from kipuka_core.errors import ConfigurationError, KipukaError
 from kipuka_core.hooks.lifecycle import naming_the_key
 
@@ -26,11 +32,16 @@ class ServerChain:
 
     file: str
     certificates: tuple[x509.Certificate, ...]
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
     def inspect(self, now: datetime) -> list[str]:
         """What clients may dislike in it. Raises ConfigurationError for a certificate that is not in time."""
+        return [str(remark) for remark in self.remarks(now) if remark.is_warning]
+
+    def remarks(self, now: datetime) -> list[Remark]:
+        """Everything that there is to say of it. Raises as :meth:`inspect` does."""
         leaf, *above = self.certificates
-        return inspect_server_certificate(leaf, tuple(above), now, self.file)
+        return remarks_on_server_certificate(leaf, tuple(above), now, self.file, self.surroundings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +92,16 @@ class ListenerMaterial:
                 found.extend(where + line for line in chain.inspect(now))
             except ConfigurationError as error:
                 found.append(str(error))
-        found.extend(
+        return list(dict.fromkeys((*found, *self.anchor_warnings(now))))
+
+    def anchor_warnings(self, now: datetime) -> list[str]:
+        """Of these, what is about trust anchors."""
+        return [
             f"the trust anchor {anchor.subject.rfc4514_string()} ends on {anchor.not_valid_after_utc:%Y-%m-%d}:"
             " replace it; kipuka neither starts nor reloads with one that has ended"
             for anchor in self.trust.listed
             if anchor.not_valid_after_utc - now < RENEWAL_NOTICE
-        )
-        return list(dict.fromkeys(found))
+        ]
 
 
 async def est_material(assembly: Assembly, trust: ClientTrust | None = None) -> ListenerMaterial:
@@ -96,8 +110,8 @@ async def est_material(assembly: Assembly, trust: ClientTrust | None = None) -> 
     With ``trust`` the anchors stay what they are. Raises ConfigurationError for whatever could not be served.
     """
     config = assembly.config
-    identity, chain, remarks = await _identity(assembly, config.tls_material)
     trust = trust or _est_trust(assembly, utc_now())
+    identity, chain, remarks = await _identity(assembly, config.tls_material, trust)
     tls = ServerTls(
         certificate_file=identity.certificate_file,
         key_file=identity.key_file,
@@ -117,12 +131,12 @@ async def admin_material(assembly: Assembly, trust: ClientTrust | None = None) -
     stay what they are. Raises ConfigurationError for whatever could not be served.
     """
     config = assembly.config
-    identity, chain, remarks = await _identity(assembly, config.admin_tls_material)
+    trust = trust or _admin_trust(assembly, utc_now())
+    identity, chain, remarks = await _identity(assembly, config.admin_tls_material, trust)
     others: tuple[ServerChain, ...] = ()
     if config.tls_material.toml_path != config.admin_tls_material.toml_path:
-        _, est_chain, est_remarks = await _identity(assembly, config.tls_material)
+        _, est_chain, est_remarks = await _identity(assembly, config.tls_material, trust)
         others, remarks = (est_chain,), (*remarks, *est_remarks)
-    trust = trust or _admin_trust(assembly, utc_now())
     tls = ServerTls(
         certificate_file=identity.certificate_file,
         key_file=identity.key_file,
@@ -140,21 +154,6 @@ async def est_tls(assembly: Assembly) -> ServerTls:
     material = await est_material(assembly)
     assembly.warnings.extend(material.remarks)
     return material.tls
-
-
-async def admin_tls(assembly: Assembly, now: datetime) -> ServerTls:
-    """TLS of the admin listener, in the same way."""
-    material = await admin_material(assembly, _admin_trust(assembly, now))
-    assembly.warnings.extend(material.remarks)
-    return material.tls
-
-
-def inspect_certificates(tls: ServerTls, now: datetime) -> list[str]:
-    """What clients may dislike in the server's certificate.
-
-    Raises ConfigurationError for one that is not in time.
-    """
-    return ServerChain(tls.certificate_file, load_certificates(tls.certificate_file)).inspect(now)
 
 
 def _est_trust(assembly: Assembly, now: datetime) -> ClientTrust:
@@ -178,25 +177,39 @@ def _client_anchors(assembly: Assembly, now: datetime) -> tuple[x509.Certificate
     return load_anchors(paths, where="tls.client_auth.trust_anchors", now=now)
 
 
-async def _identity(assembly: Assembly, table: PluginTable) -> tuple[ServerIdentity, ServerChain, tuple[str, ...]]:
+async def _identity(
+    assembly: Assembly, table: PluginTable, trust: ClientTrust
+) -> tuple[ServerIdentity, ServerChain, tuple[str, ...]]:
     """What a provider of TLS material hands out, the certificates in it, and what it warned of."""
     material = await assembly.open_tls(table)
     warned_before = len(assembly.warnings)
     try:
-        identity = await _answer_of(material, table, assembly.config.plugins.timeout)
+        identity = await _answer_of(material, table, assembly.config)
     finally:
         remarks = tuple(assembly.warnings[warned_before:])
         del assembly.warnings[warned_before:]
-    return identity, ServerChain(identity.certificate_file, load_certificates(identity.certificate_file)), remarks
+    file = identity.certificate_file
+    surroundings = Surroundings((*assembly.own_issuers, *trust.listed), _hosts(assembly.config, table))
+    return identity, ServerChain(file, load_certificates(file), surroundings), remarks
 
 
-async def _answer_of(material: TlsMaterial, table: PluginTable, timeout_seconds: float) -> ServerIdentity:
+def _hosts(config: Config, table: PluginTable) -> tuple[str, ...]:
+    """Where the listeners are that serve this material."""
+    served = (
+        (config.server.listen, config.tls_material),
+        (config.server.admin_listen, config.admin_tls_material),
+    )
+    return tuple(address.host for address, other in served if other.toml_path == table.toml_path)
+
+
+async def _answer_of(material: TlsMaterial, table: PluginTable, config: Config) -> ServerIdentity:
+    timeout_seconds = config.plugins.timeout
     name = f"TLS material {table.use!r}"
     try:
         async with asyncio.timeout(timeout_seconds):
             answer: object = await material.server_identity()
     except ConfigurationError as error:
-        raise naming_the_key(error, table.settings, table.toml_path) from error
+        raise naming_the_key(error, table.settings, table.toml_path, base_dir=config.base_dir) from error
     except KipukaError as error:
         raise ConfigurationError(table.toml_path, str(error)) from error
     except TimeoutError:

@@ -49,6 +49,8 @@ class LiveTls:
         self._read = read
         self._clock = clock
         self._serving = first
+        self.troubles: dict[str, str] = {}
+        """What :mod:`kipuka_core.upkeep` cannot do at the moment, by the part that it is about."""
         tls = first.material.tls
         peers = PeerReader(tls.anchors, required=tls.client_auth == "required", clock=clock)
         self._peers = peers
@@ -75,11 +77,12 @@ class LiveTls:
         return self.material.trust.listener
 
     def current_warnings(self) -> list[str]:
-        """What the operator should change, as things are now: the configuration, the served certificates, the anchors.
+        """What the operator should change, as things are now: the configuration, the certificates, what fails.
 
         Reads no file; cheap enough for every request of a health page.
         """
-        return list(dict.fromkeys((*self._assembly.warnings, *self.certificate_warnings())))
+        troubles = (f"{part}: {problem}" for part, problem in self.troubles.items())
+        return list(dict.fromkeys((*self._assembly.warnings, *self.certificate_warnings(), *troubles)))
 
     def certificate_warnings(self) -> list[str]:
         """Of these, what depends on the certificates that are served and on the day."""

@@ -30,7 +30,11 @@ from kipuka_core.listeners import admin_material, est_material
 from kipuka_core.serving_process import ListenerPlan, serve_listener
 
 logger = log.get_logger()
+EST_ADDRESS, ADMIN_ADDRESS = "server.listen", "server.admin_listen"
 _KILL_AFTER_SHUTDOWN_SECONDS = 5.0
+ROOT_REMEDY = "run it as a user of its own, as the unit examples/systemd/kipuka.service does"
+_STORE_SECONDS = 15.0
+"""How long the database may take to say whether a client certificate is on record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +45,18 @@ class Addresses:
     admin: tuple[str, int]
 
 
-def serve(config: Config, *, announce: Callable[[Addresses], None] = lambda _: None) -> int:
+def serve(
+    config: Config, *, announce: Callable[[Addresses], None] = lambda _: None, is_development: bool = False
+) -> int:
     """Serve until SIGTERM or SIGINT; the exit code.
 
-    ``announce`` is called once, in the supervisor, when every process serves. Raises ConfigurationError for addresses
-    that cannot be bound; what else cannot be opened is one line on standard error and exit code 1.
+    ``announce`` is called once, in the supervisor, when every process serves. ``is_development``: nobody minds root.
+    Raises ConfigurationError for addresses that cannot be bound; what else cannot be opened is one line on standard
+    error and exit code 1.
     """
     log.configure()
-    est_socket = bind_socket(str(config.server.listen), "server.listen")
-    admin_socket = bind_socket(str(config.server.admin_listen), "server.admin_listen")
+    est_socket = bind_socket(str(config.server.listen), EST_ADDRESS)
+    admin_socket = bind_socket(str(config.server.admin_listen), ADMIN_ADDRESS)
     addresses = Addresses(est_socket.getsockname()[:2], admin_socket.getsockname()[:2])
     baton = _ErrorBaton()
     est, admin = _est_plan(config), _admin_plan(config)
@@ -71,6 +78,8 @@ def serve(config: Config, *, announce: Callable[[Addresses], None] = lambda _: N
         write("supervisor", what=event.kind, worker=event.worker, detail=event.detail)
         if event.kind is SupervisorEventKind.ALL_READY:
             serving = True
+            if os.geteuid() == 0 and not is_development:
+                logger.warning("configuration", warning=f"the server runs as root: {ROOT_REMEDY}")
             if no_control:
                 logger.warning("no control socket: reload by SIGHUP", problem=no_control)
             logger.info("listening", est=_text(addresses.est), admin=_text(addresses.admin))
@@ -136,10 +145,13 @@ def _worker(
 
 def _est_plan(config: Config) -> ListenerPlan:
     def admit(assembly: Assembly) -> Callable[[Mapping[str, Any]], Awaitable[None]] | None:
-        return refuse_revoked(assembly.standing) if config.tls.client_auth.mode == "required" else None
+        if config.tls.client_auth.mode != "required":
+            return None
+        return refuse_revoked(assembly.standing, timeout_seconds=3 * config.revocation.timeout + _STORE_SECONDS)
 
     return ListenerPlan(
         name="est",
+        where=EST_ADDRESS,
         read=est_material,
         materials=(config.tls_material,),
         app=lambda assembly, _live: assembly.est,
@@ -151,5 +163,10 @@ def _est_plan(config: Config) -> ListenerPlan:
 def _admin_plan(config: Config) -> ListenerPlan:
     by_path = {table.toml_path: table for table in (config.admin_tls_material, config.tls_material)}
     return ListenerPlan(
-        name="admin", read=admin_material, materials=tuple(by_path.values()), app=administration, speaks_for_all=True
+        name="admin",
+        where=ADMIN_ADDRESS,
+        read=admin_material,
+        materials=tuple(by_path.values()),
+        app=administration,
+        speaks_for_all=True,
     )

@@ -33,6 +33,8 @@ class ListenerPlan:
     """What makes the process of one listener different from that of the other."""
 
     name: Literal["est", "admin"]
+    where: str
+    """The TOML path of its address."""
     read: ReadMaterial
     materials: Sequence[PluginTable]
     """The TLS material that this process has open."""
@@ -68,6 +70,7 @@ async def serve_listener(
             admit=plan.admit(assembly),
             proxies=plan.proxies,
             report=reports.report,
+            where=plan.where,
         )
         reloads = ReloadAnswers(link, live, assembly.events, plan.name)
         upkeep = Upkeep(

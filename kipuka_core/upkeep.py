@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kipuka_core.assemble import Assembly
 from kipuka_core.config import PluginTable
 from kipuka_core.edges import log
-from kipuka_core.errors import KipukaError, RequestRefused
+from kipuka_core.errors import ConfigurationError, KipukaError
 from kipuka_core.live_tls import LiveTls
 
 logger = log.get_logger()
@@ -52,7 +52,6 @@ class Upkeep:
         self._clock = clock
         self._inspected_at = clock()
         self._has_news = False
-        self._problems: dict[str, str] = {}
 
     async def run(self) -> None:
         """Look after everything until cancelled."""
@@ -85,8 +84,7 @@ class Upkeep:
             material = await self._assembly.open_tls(table)
             answer = await self._assembly.road.guard.call(table.use, material.upkeep, expect=bool)
         except KipukaError as error:
-            detail = getattr(error, "detail", "") if isinstance(error, RequestRefused) else ""
-            self._note(f"{table.toml_path}: TLS material {table.use!r}", detail or str(error))
+            self._note(f"{table.toml_path}: TLS material {table.use!r}", _told(error))
             return False
         self._note(f"{table.toml_path}: TLS material {table.use!r}", "")
         return answer
@@ -105,7 +103,17 @@ class Upkeep:
         logger.info("renewed certificate served", serves=str(prepared.material))
 
     def _note(self, what: str, problem: str) -> None:
-        """Say a problem once, and again only when it has been away or is another one."""
-        if problem and self._problems.get(what) != problem:
+        """Say a problem once, and again only when it has been away or is another one; it is a warning meanwhile."""
+        troubles = self._live.troubles
+        if not problem:
+            troubles.pop(what, None)
+        elif troubles.get(what) != problem:
             logger.error("upkeep of TLS material", part=what, problem=problem)
-        self._problems[what] = problem
+            troubles[what] = problem
+
+
+def _told(error: KipukaError) -> str:
+    """What the operator may know. The text of a ConfigurationError is meant for nobody else."""
+    if isinstance(error.__cause__, ConfigurationError):
+        return str(error.__cause__)
+    return getattr(error, "detail", "") or str(error)

@@ -17,6 +17,8 @@ _COMMANDS: dict[str, str] = {
     "check": "kipuka_core.cli.check:check",
     "reload": "kipuka_core.cli.reload:reload",
     "explain": "kipuka_core.cli.explain:explain",
+    "doctor": "kipuka_core.cli.doctor:doctor",
+    "tls": "kipuka_core.cli.tls:tls",
     "plugins": "kipuka_core.cli.plugins:plugins",
     "otp": "kipuka_core.cli.otp:otp",
     "certs": "kipuka_core.cli.certs:certs",

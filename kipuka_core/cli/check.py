@@ -14,7 +14,7 @@ from kipuka_core.cli.common import config_option, now, read_config, run
 from kipuka_core.config import Config
 from kipuka_core.edges.store import default_sqlite_url
 from kipuka_core.edges.tls.context import build_context
-from kipuka_core.listeners import admin_tls, est_tls, inspect_certificates
+from kipuka_core.listeners import admin_material, est_material
 
 
 @click.command()
@@ -25,8 +25,8 @@ def check(config_path: Path | None) -> None:
     Nothing is listened on, and the database is not touched.
     """
     config = read_config(config_path)
-    warnings = run(_warnings(config))
-    for warning in dict.fromkeys(warnings):
+    warnings = run(warnings_of(config))
+    for warning in warnings:
         click.echo(f"warning: {warning}")
     click.echo(f"{config.path}: ok, {len(warnings)} warning{'' if len(warnings) == 1 else 's'}")
 
@@ -39,9 +39,15 @@ async def dry_assembly(config: Config) -> AsyncIterator[Assembly]:
             yield assembly
 
 
-async def _warnings(config: Config) -> list[str]:
+async def warnings_of(config: Config) -> list[str]:
+    """Open everything, make the contexts of both listeners, and collect what the operator should change.
+
+    Raises ConfigurationError, one line, for the first thing that would stop the start.
+    """
     async with dry_assembly(config) as assembly:
-        for tls in (await est_tls(assembly), await admin_tls(assembly, now())):
-            build_context(tls)
-            assembly.warnings.extend(inspect_certificates(tls, now()))
-        return list(dict.fromkeys(assembly.warnings))
+        est, admin = await est_material(assembly), await admin_material(assembly)
+        for material in (est, admin):
+            material.chain.inspect(now())  # not in time is an error here, where warnings only tell of it
+            build_context(material.tls)
+        # The admin listener's material knows of both certificates, as the health page does.
+        return list(dict.fromkeys((*assembly.warnings, *admin.warnings(now()))))

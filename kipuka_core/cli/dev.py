@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kipuka_core.cli.bootstrap import write_new
 from kipuka_core.cli.common import now, run
 from kipuka_core.cli.init import prepare
+from kipuka_core.cli.new_files import write_new
 from kipuka_core.config import Config, load
 from kipuka_core.config.values import parse_address
 from kipuka_core.domain.one_time_passwords import hash_token, new_one_time_password

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import ip_address
 from pathlib import Path
 
 import click
 
-from kipuka_core.cli.bootstrap import (
-    make_embedded_ca,
-    make_private_directory,
-    make_server_certificate,
-    write_new,
-)
+from kipuka_core.cli.bootstrap import make_embedded_ca, make_server_certificate
+from kipuka_core.cli.hosts import hosts_option
+from kipuka_core.cli.keys import KEY_TYPES, key_type_option
+from kipuka_core.cli.new_files import make_private_directory, write_new
 from kipuka_core.config import default_toml
 from kipuka_core.config.values import parse_address
-from kipuka_core.model.key_type import KeyType, parse_key_type
-
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-# The last label is not all digits: such a name would be a mistyped IPv4 address.
-_HOST = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)*(?!\d+$){_LABEL}")
-_KEY_TYPES = ("ecdsa256", "ecdsa384", "ecdsa521", "rsa2048", "rsa3072", "rsa4096")
-
-
-def _hosts(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if not _HOST.fullmatch(value) and not _is_address(value):
-            raise click.BadParameter(f"{value!r} is neither a host name nor an IP address")
-    return values
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+from kipuka_core.model.key_type import KeyType
 
 
 def _listen(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -44,16 +20,6 @@ def _listen(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
         return str(parse_address(value))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def _key_type(_ctx: click.Context, _param: click.Parameter, value: str) -> KeyType:
-    try:
-        key_type = parse_key_type(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    if key_type not in _KEY_TYPES:
-        raise click.BadParameter(f"the embedded CA can have one of {', '.join(_KEY_TYPES)}")
-    return key_type
 
 
 @click.command()
@@ -64,7 +30,7 @@ def _key_type(_ctx: click.Context, _param: click.Parameter, value: str) -> KeyTy
     multiple=True,
     default=("localhost", "127.0.0.1"),
     show_default=True,
-    callback=_hosts,
+    callback=hosts_option,
     help="A name or address by which clients reach the server; repeat for several.",
 )
 @click.option("--organization", default="Kipuka", show_default=True, help="O= of the CA's name.")
@@ -72,8 +38,8 @@ def _key_type(_ctx: click.Context, _param: click.Parameter, value: str) -> KeyTy
     "--key-type",
     default="ecdsa256",
     show_default=True,
-    callback=_key_type,
-    help=f"Key type of the CA: {', '.join(_KEY_TYPES)}.",
+    callback=key_type_option,
+    help=f"Key type of the CA: {', '.join(KEY_TYPES)}.",
 )
 @click.option(
     "--listen",

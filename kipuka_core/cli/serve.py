@@ -39,6 +39,8 @@ def serve(config_path: Path | None, dev: bool, directory: Path, listen: str | No
     config, token = prepare_development(directory, listen=listen, admin_listen=admin_listen)
     sys.exit(
         serve_until_stopped(
-            config, announce=lambda addresses: click.echo(instructions(directory, addresses.est[1], token))
+            config,
+            announce=lambda addresses: click.echo(instructions(directory, addresses.est[1], token)),
+            is_development=True,
         )
     )

@@ -56,6 +56,10 @@ def _tls(config: Config) -> Iterator[ConfigurationError]:
         for name in ("cert", "key"):
             if getattr(config.tls, name) is None:
                 yield ConfigurationError(f"tls.{name}", "required")
+    if config.tls.material == "self":
+        for name in ("cert", "key", "key_password_env", "key_password_file"):
+            if getattr(config.tls, name) is not None:
+                yield ConfigurationError(f"tls.{name}", 'has no effect, because material is "self"; remove it')
     if config.tls.key_password_env is not None and config.tls.key_password_file is not None:
         yield ConfigurationError("tls.key_password_file", "tls.key_password_env is set too; keep one of them")
     for name in config.tls.tables:

@@ -182,4 +182,6 @@ def _provider_table(section: str, name: str, tables: dict[str, ProviderTable]) -
 def _material(toml_path: str, tls: ServerTls, further: dict[str, Any]) -> PluginTable:
     settings: dict[str, Any] = {name: getattr(tls, name) for name in _MATERIAL_KEYS}
     present = {name: value for name, value in settings.items() if value is not None}
-    return PluginTable(name=tls.material, use=tls.material, settings=present | further, toml_path=toml_path)
+    # A provider other than `files` has a table of its own: [tls.NAME].
+    where = toml_path if tls.material == "files" else f"{toml_path}.{tls.material}"
+    return PluginTable(name=tls.material, use=tls.material, settings=present | further, toml_path=where)

@@ -104,6 +104,7 @@ ListenAddress = Annotated[
 
 
 Network = IPv4Network | IPv6Network
+_MAPPED_PREFIX_BITS = 96
 
 
 def _networks(value: object) -> object:
@@ -118,9 +119,14 @@ def _network(value: object) -> Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     try:
-        return ip_network(value)  # type: ignore[arg-type]  # whatever it is, it is looked at there
+        network = ip_network(value)  # type: ignore[arg-type]  # whatever it is, it is looked at there
     except ValueError:
         raise ValueError(f'"{value}" is neither an IP address nor a network such as "192.0.2.0/24"') from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_PREFIX_BITS:
+        return network
+    # An IPv4 client of a dual-stack socket is written like this; here it is an IPv4 client.
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX_BITS))
 
 
 def _network_text(network: Network) -> str:

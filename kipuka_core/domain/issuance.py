@@ -35,8 +35,10 @@ class Issuance:
     store: Store
     events: EventHub
 
-    async def issue(self, approved: Approved) -> Issued | Wait:
+    async def issue(self, approved: Approved, *, operation: str = "") -> Issued | Wait:
         """Return the certificate once its record is durable, or the CA's Wait.
+
+        ``operation`` is for the event, where it is not the enrolment's.
 
         Raises PluginFailed, PostcheckFailed or Unavailable; then nothing was recorded and nothing may leave.
         """
@@ -57,7 +59,7 @@ class Issuance:
         if isinstance(outcome, Wait):
             return outcome
         check_issued(outcome.certificate, template, approved.issuer)
-        event = _issued_event(outcome.certificate, approved)
+        event = _issued_event(outcome.certificate, approved, operation)
         await self.events.announce(event)
         try:
             await self.store.commit(_record(outcome.certificate, approved), event)
@@ -110,10 +112,10 @@ def _key_type(approved: Approved) -> str:
     return key_type_of(public_key) or describe_key(public_key)
 
 
-def _issued_event(certificate: x509.Certificate, approved: Approved) -> CertificateIssued:
+def _issued_event(certificate: x509.Certificate, approved: Approved, operation: str) -> CertificateIssued:
     enrolment = approved.enrolment
     return CertificateIssued(
-        **enrolment_facts(enrolment),
+        **enrolment_facts(enrolment) | ({"operation": operation} if operation else {}),
         ca_id=enrolment.label.ca_id,
         serial=serial_hex(certificate),
         subject=approved.template.subject.rfc4514_string(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -45,13 +46,16 @@ async def open_port(
     return opened
 
 
-def naming_the_key(error: ConfigurationError, settings: Mapping[str, object], where: str) -> ConfigurationError:
+def naming_the_key(
+    error: ConfigurationError, settings: Mapping[str, object], where: str, *, base_dir: Path | None = None
+) -> ConfigurationError:
     """The same error, led by the key of the table ``where`` that names the file at fault.
 
     A plugin knows its files and not the table that they came from. Without such a key ``where`` itself stands in for a
-    place that the plugin left out.
+    place that the plugin left out. ``base_dir`` is what relative paths in ``settings`` are relative to, if any are.
     """
     for name, value in settings.items():
-        if error.where and str(value) == error.where:
+        known = {str(value)} | ({str(base_dir / value)} if base_dir and isinstance(value, str) else set())
+        if error.where and error.where in known:
             return ConfigurationError(f"{where}.{name}", str(error))
     return ConfigurationError(error.where or where, error.problem)

@@ -30,7 +30,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approved:
-    """A template that every policy allowed. Only ``domain.judge`` makes one, and nothing changes it afterwards."""
+    """A template that every policy allowed, and nothing changes it afterwards.
+
+    Only ``domain.judge`` makes one, and ``domain.server_certificate`` for the server's own certificate.
+    """
 
     template: Template
     enrolment: Enrolment

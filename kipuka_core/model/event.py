@@ -148,7 +148,8 @@ class ServerStarted(Event):
 class HandshakeFailed(Event):
     """Connections from ``source_address`` that never became one; ``cause`` is the stable word.
 
-    Many alike within a minute are one event: ``count`` says how many since the last one.
+    ``reason`` says what to do. Many alike within a minute are one event: ``count`` says how many since the last one.
+    Without ``source_address`` they came from more clients than are told apart in a minute.
     """
 
     name: ClassVar[str] = "handshake_failed"

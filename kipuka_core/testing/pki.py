@@ -144,6 +144,17 @@ class Authority:
         )
         return Authority(certificate, key, self.chain)
 
+    def certify(self, other: Authority, *, days: int = 1000) -> Authority:
+        """Another certificate for the name and key of a CA: a cross-signed one, or a renewed one by the same issuer."""
+        certificate = _sign(
+            subject=other.certificate.subject,
+            public_key=other.key.public_key(),
+            issuer=self,
+            days=days,
+            extensions=_ca_extensions(0),
+        )
+        return Authority(certificate, other.key, self.chain)
+
     def leaf(  # every certificate field that a test may want to set
         self,
         common_name: str | None = "device",
@@ -156,8 +167,9 @@ class Authority:
         not_before: datetime | None = None,
         subject: x509.Name | None = None,
         ca: bool = False,
+        more_extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
     ) -> Leaf:
-        """A certificate under this CA."""
+        """A certificate under this CA; ``more_extensions`` are pairs of value and criticality."""
         key = key or make_key(key_type)
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=ca, path_length=None), True),
@@ -167,8 +179,9 @@ class Authority:
             extensions.append((x509.ExtendedKeyUsage(eku), False))
         if san:
             extensions.append((x509.SubjectAlternativeName([general_name(text) for text in san]), False))
+        extensions.extend(more_extensions)
         certificate = _sign(
-            subject=subject or name(common_name),
+            subject=name(common_name) if subject is None else subject,
             public_key=key.public_key(),
             issuer=self,
             days=days,

@@ -21,7 +21,8 @@ from kipuka_core.testing.samples import sample_label
 def make_services(base_dir: Path, *, labels: Sequence[Label] | None = None, **fields: Any) -> Services:
     """Services on a directory: real threads, the real time, keys from unencrypted PEM files below ``base_dir``.
 
-    ``fields`` replaces any of them. Without a ``store`` among them, a plugin that uses the store fails.
+    ``fields`` replaces any of them. Without a ``store`` among them, a plugin that uses the store fails, and so does
+    one that wants something of a CA.
     """
 
     async def open_signer(key_uri: str) -> Signer:
@@ -39,6 +40,9 @@ def make_services(base_dir: Path, *, labels: Sequence[Label] | None = None, **fi
         "labels": (sample_label(),) if labels is None else labels,
         "client_anchors": (),
         "own_issuers": lambda: (),
+        "ca_chain": _no_ca,
+        "issue_server_certificate": _no_ca,
+        "dry_run": False,
         "accept_unrecorded": False,
         "strict_permissions": False,
         "emit": _emit,
@@ -49,6 +53,10 @@ def make_services(base_dir: Path, *, labels: Sequence[Label] | None = None, **fi
 
 async def _emit(_event: Event) -> None:
     """Nobody listens."""
+
+
+async def _no_ca(*_arguments: Any, **_keywords: Any) -> Any:
+    raise AssertionError("this test did not expect a CA to be asked")
 
 
 async def _run_blocking(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -15,6 +15,7 @@ from kipuka_builtin import (
     names,
     otp,
     tls_files,
+    tls_self,
     validity,
 )
 from kipuka_core import (
@@ -57,8 +58,8 @@ def kipuka_key_stores() -> Sequence[Provider[KeyStore]]:
 
 @hookimpl
 def kipuka_tls_material() -> Sequence[Provider[TlsMaterial]]:
-    """PEM files."""
-    return [tls_files.PROVIDER]
+    """PEM files, and a certificate of an own CA that renews itself."""
+    return [tls_files.PROVIDER, tls_self.PROVIDER]
 
 
 @hookimpl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from errno import ENOSPC
+from errno import EACCES, ENOENT, ENOSPC
 from pathlib import Path
 
 
@@ -54,6 +54,17 @@ class AppendFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def check_appendable(path: Path) -> None:
+    """Raise OSError where a file could not be appended to, or made; nothing is opened for good, and nothing is made."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC))
+    except FileNotFoundError:
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            missing = not path.parent.exists()
+            code = ENOENT if missing else EACCES
+            raise OSError(code, os.strerror(code), str(path)) from None
 
 
 def _open(path: Path) -> int:

@@ -30,7 +30,7 @@ _ML_DSA_KEYS = (mldsa.MLDSA44PrivateKey, mldsa.MLDSA65PrivateKey, mldsa.MLDSA87P
 _BLOCKING_RSA_BITS = 3072
 _PASSWORD_PARAMETERS = ("password-env", "password-file")
 
-_GENERATORS: dict[KeyType, Callable[[], CertificateIssuerPrivateKeyTypes]] = {
+GENERATORS: dict[KeyType, Callable[[], CertificateIssuerPrivateKeyTypes]] = {
     KeyType.RSA2048: lambda: rsa.generate_private_key(65537, 2048),
     KeyType.RSA3072: lambda: rsa.generate_private_key(65537, 3072),
     KeyType.RSA4096: lambda: rsa.generate_private_key(65537, 4096),
@@ -132,7 +132,7 @@ class FileKeyStore(KeyStore):
         """
         location = parse_key_uri(key_uri, self._services.base_dir)
         try:
-            generator = _GENERATORS[parse_key_type(key_type)]
+            generator = GENERATORS[parse_key_type(key_type)]
         except ValueError as error:
             raise ConfigurationError(shown(location.path), str(error)) from None
         password = (location.password or self._default_password).read(self._services)

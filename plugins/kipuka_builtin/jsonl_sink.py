@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 from pydantic import Field
 
-from kipuka_builtin.append_file import AppendFile
+from kipuka_builtin.append_file import AppendFile, check_appendable
 from kipuka_builtin.private_files import shown
 from kipuka_core import ConfigurationError, Event, EventSink, Provider, Services, Settings
 
@@ -98,10 +98,21 @@ def _settle(written: asyncio.Future[None], failure: OSError | None) -> None:
         written.set_exception(OSError(*failure.args))
 
 
+class _Silent(EventSink):
+    """Stands in where nothing happens that has to be written down."""
+
+    async def emit(self, event: Event) -> None:
+        """Return."""
+
+
 @asynccontextmanager
 async def _open(settings: JsonlSettings, services: Services) -> AsyncIterator[EventSink]:
     path = services.state_dir / "audit.jsonl" if settings.path is None else services.base_dir / settings.path
     try:
+        if services.dry_run:  # the file that root makes over a check is one that the server cannot write
+            check_appendable(path)
+            yield _Silent()
+            return
         sink = JsonlSink(AppendFile(path))
     except OSError as error:
         raise ConfigurationError(shown(path), f"cannot be opened for appending: {error.strerror}") from None

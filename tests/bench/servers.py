@@ -17,7 +17,7 @@ from typing import Any
 
 import argon2
 
-from kipuka_core.cli.bootstrap import write_new
+from kipuka_core.cli.new_files import write_new
 from kipuka_core.model.key_type import KeyType
 from kipuka_core.testing.pki import Authority, make_key
 from kipuka_core.testing.server import Deployment, RunningServer, make_deployment, running_server

@@ -7,10 +7,11 @@ import json
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 import uvloop
 from cryptography.hazmat.primitives import serialization
 
-from kipuka_core.edges.serving.handshake import HandshakeFailed
+from kipuka_core.edges.serving.handshake import FailedHandshake
 from kipuka_core.edges.serving.listener import Listener, ListenerLimits
 from kipuka_core.edges.serving.sockets import bind_socket
 from kipuka_core.edges.tls.context import ServerTls, build_context
@@ -143,10 +144,10 @@ class Served:
     listener: Listener
     port: int
     reader: PeerReader
-    failures: list[HandshakeFailed]
+    failures: list[FailedHandshake]
     contexts: list[ssl.SSLContext]
 
-    async def failure(self) -> HandshakeFailed:
+    async def failure(self) -> FailedHandshake:
         """The next failed handshake."""
         await self.until(lambda: bool(self.failures))
         return self.failures.pop(0)
@@ -159,12 +160,17 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    settings: ServerTls, app: Any = echo, clock: Callable[[], datetime] = lambda: datetime.now(UTC), **limits: Any
+    settings: ServerTls,
+    app: Any = echo,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    admit: Any = None,
+    proxies: Sequence[str] = (),
+    **limits: Any,
 ) -> AsyncIterator[Served]:
     """A listener on a free port, drained at the end. ``contexts[0]`` is the context of the next connection."""
     contexts = [build_context(settings)]
     reader = PeerReader(settings.anchors, required=settings.client_auth == "required", clock=clock)
-    failures: list[HandshakeFailed] = []
+    failures: list[FailedHandshake] = []
     values = {"shutdown_timeout_seconds": 5.0} | limits
     bound = bind_socket("127.0.0.1:0")
     port = bound.getsockname()[1]
@@ -174,6 +180,8 @@ async def serving(
         limits=ListenerLimits(**values),
         ssl_context=lambda: contexts[0],
         describe=describe_with(reader),
+        admit=admit,
+        proxies=[ip_network(each) for each in proxies],
         report=failures.append,
     )
     listener.start()

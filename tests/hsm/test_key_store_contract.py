@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import pytest
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from kipuka_hsm.store import PROVIDER
-from tests.hsm.softhsm import PIN, SO_PIN, SoftHsm
 
 from kipuka_core import KeyStore, Provider
 from kipuka_core.testing.contracts.key_store import KeyStoreContract
 from kipuka_core.testing.pki import make_key
+from tests.hsm.softhsm import PIN, SO_PIN, SoftHsm
 
 
 class TestPkcs11KeyStore(KeyStoreContract):

@@ -19,6 +19,10 @@ from tests.interop.programs import run
 OLD_VERSIONS = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1")
 _SSLYZE_PYTHON = Path(__file__).parents[2] / ".venv-scanners" / "bin" / "python"
 _SCAN_SECONDS = 550.0
+_TESTSSL_CHECKS = (  # all but what simulates browsers; --cipher-per-proto: every suite with every version
+    "--protocols", "--std", "--pfs", "--server-preference", "--server-defaults", "--header", "--vulnerable",
+    "--cipher-per-proto",
+)  # fmt: skip
 _SSLYZE_COMMANDS = ("--early_data", "--resum")  # beside those that every profile of Mozilla's needs
 _PROFILE_RESULT = re.compile(r"^    (\S+): (?:OK|FAILED|ERROR) - .*\n((?:        \* .*\n)*)", re.MULTILINE)
 _ISSUE = re.compile(r"^        \* (\w+): ", re.MULTILINE)
@@ -26,10 +30,13 @@ _ISSUE = re.compile(r"^        \* (\w+): ", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class SslyzeScan:
-    """What sslyze found on one port. ``profile_issues``: what deviates from the profile of Mozilla's that was asked."""
+    """What sslyze found on one port."""
 
     report: dict[str, Any]
     profile_issues: frozenset[str]
+    """What deviates from the profile of Mozilla's that was asked."""
+    client_auth: str
+    """``DISABLED``, ``OPTIONAL`` or ``REQUIRED``."""
 
     def found(self, path: str) -> Any:
         """A result by scan command and field: ``heartbleed.is_vulnerable_to_heartbleed``; the scan was complete."""
@@ -37,11 +44,6 @@ class SslyzeScan:
         scan = self.report["scan_result"][command]
         assert scan["status"] == "COMPLETED", (command, scan["error_reason"], scan["error_trace"])
         return reduce(lambda value, field: value[field], fields, scan["result"])
-
-    @property
-    def client_auth(self) -> str:
-        """``DISABLED``, ``OPTIONAL`` or ``REQUIRED``."""
-        return str(self.report["connectivity_result"]["client_auth_requirement"])
 
     def offers(self, version: str) -> bool:
         """Whether the server speaks ``tls_1_2`` (or another version) at all."""
@@ -57,31 +59,42 @@ def scan_by_sslyze(
     ports: Sequence[int], ca_file: Path, directory: Path, *, profile: str, leaf: Leaf | None = None
 ) -> list[SslyzeScan]:
     """Scan ports of localhost, with a client certificate if there is one; ``profile`` is one of Mozilla's."""
+    words: list[str | Path] = ["--certinfo_ca_file", ca_file, "--mozilla_config", profile, *_SSLYZE_COMMANDS]
+    without_certificate = None
+    if leaf is not None:
+        certificate, key = write_leaf(leaf, directory)
+        words += ["--cert", certificate, "--key", key]
+        # Whether a certificate is asked for can be seen by a client that has none.
+        without_certificate, _ = _sslyze(ports, directory / "without-certificate.json", "--compression")
+    scans, output = _sslyze(ports, directory / f"{profile}.json", *words)
+    issues = {target: frozenset(_ISSUE.findall(text)) for target, text in _PROFILE_RESULT.findall(output)}
+    probes = without_certificate or scans
+    return [
+        SslyzeScan(
+            scans[port], issues[f"localhost:{port}"], probes[port]["connectivity_result"]["client_auth_requirement"]
+        )
+        for port in ports
+    ]
+
+
+def _sslyze(ports: Sequence[int], report: Path, *words: str | Path) -> tuple[dict[int, dict[str, Any]], str]:
+    """Run sslyze; its report by port, and what it printed."""
     if not _SSLYZE_PYTHON.exists():
         pytest.fail("the scanner sslyze is missing: run tests/interop/install-scanners")
     targets = [f"localhost:{port}" for port in ports]
-    report = directory / f"sslyze-{'-'.join(map(str, ports))}.json"
-    credentials: list[str | Path] = []
-    if leaf is not None:
-        certificate, key = write_leaf(leaf, directory)
-        credentials = ["--cert", certificate, "--key", key]
     done = run(
         # With --slow_connection it opens few connections at once, so that a busy machine changes nothing.
-        _SSLYZE_PYTHON, "-m", "sslyze", "--quiet", "--slow_connection", "--certinfo_ca_file", ca_file,
-        "--mozilla_config", profile, *_SSLYZE_COMMANDS, *credentials, "--json_out", report, *targets,
+        _SSLYZE_PYTHON, "-m", "sslyze", "--quiet", "--slow_connection", *words, "--json_out", report, *targets,
         check=False,  # another code than 0 says that a server deviates from the profile
         seconds=_SCAN_SECONDS,
     )  # fmt: skip
     output = done.stdout.decode() + done.stderr.decode()
     assert report.exists(), output
-    issues = {target: frozenset(_ISSUE.findall(text)) for target, text in _PROFILE_RESULT.findall(output)}
-    scans = {
-        scan["server_location"]["port"]: scan
-        for scan in json.loads(report.read_text(encoding="utf-8"))["server_scan_results"]
-    }
+    results = json.loads(report.read_text(encoding="utf-8"))["server_scan_results"]
+    scans = {scan["server_location"]["port"]: scan for scan in results}
     for scan in scans.values():
         assert scan["scan_status"] == "COMPLETED", scan["connectivity_error_trace"]
-    return [SslyzeScan(scans[port], issues[f"localhost:{port}"]) for port in ports]
+    return scans, output
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +119,16 @@ class Findings:
 
     def suites(self, version: str) -> list[str]:
         """IANA names of the suites that were accepted with ``tls1_2`` or another version."""
-        return [each.text.split()[-1] for each in self.all if each.id.startswith(f"cipher-{version}_")]
+        return [each.text.split()[-1] for each in self.all if each.id.startswith(f"cipher-{version}_x")]
 
 
 def scan_by_testssl(port: int, ca_file: Path, directory: Path, *, path: str) -> Findings:
     """Scan a port of localhost with testssl.sh, which judges the HTTP answer of ``path`` too. Takes a minute."""
     report = directory / f"testssl-{port}.json"
     done = run(
-        # Without a terminal and offline. --full: every suite with every version.
-        "testssl", "--quiet", "--color", "0", "--warnings", "off", "--full", "--nodns", "none", "--ip", "127.0.0.1",
-        "--add-ca", ca_file, "--jsonfile", report, f"https://localhost:{port}{path}",
+        # Without a terminal and offline.
+        "testssl", "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--ip", "127.0.0.1",
+        *_TESTSSL_CHECKS, "--add-ca", ca_file, "--jsonfile", report, f"https://localhost:{port}{path}",
         cwd=directory,
         check=False,  # its exit code counts findings
         seconds=_SCAN_SECONDS,

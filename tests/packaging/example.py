@@ -1,27 +1,63 @@
-"""The example of a third-party plugin, and what has to happen where it is installed."""
+"""The examples of third-party plugins, and what has to happen where they are installed."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.interop.programs import run
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples" / "kipuka-serial-allowlist"
-_STORY = Path(__file__).with_name("serial_enrolment.py")
+
+_STORY_SECONDS = 600
 
 
-def check_the_story(python: str | Path, directory: Path, **environment: str) -> None:
-    """Let this Python, with its kipuka and its plugin, tell the story of the example's README."""
-    told = run(python, _STORY, directory, EXAMPLE / "README.md", cwd=directory, env={**os.environ, **environment})
-    happened = json.loads(told.stdout)
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A distribution under ``examples/`` with one module and one entry point."""
 
-    not_enabled, no_list = (happened.pop(step) for step in ("installed and not enabled", "start without a list"))
-    assert 'add "serial-allowlist" to [plugins] enable' in not_enabled
+    name: str
+    plugin: str
+    """The name of its entry point, for ``[plugins] enable``."""
+    lines: int
+    """So many its module has at most: it is to be read in one sitting."""
+    story: str
+    """The program here that lives through what its README says."""
+    judge: Callable[[dict[str, Any], Path], None]
+
+    @property
+    def source(self) -> Path:
+        """The directory with its pyproject."""
+        return ROOT / "examples" / self.name
+
+    @property
+    def module(self) -> Path:
+        """Its one module."""
+        return self.source / f"{self.name.replace('-', '_')}.py"
+
+    def check_the_story(self, python: str | Path, directory: Path, **environment: str) -> None:
+        """Let this Python, with its kipuka and its plugins, tell the story of the example's README."""
+        story = Path(__file__).with_name(self.story)
+        readme, env = self.source / "README.md", {**os.environ, **environment}
+        told = run(python, story, directory, readme, cwd=directory, env=env, seconds=_STORY_SECONDS)
+        happened = json.loads(told.stdout)
+        not_enabled = happened.pop("installed and not enabled")
+        assert f'add "{self.plugin}" to [plugins] enable' in not_enabled
+        assert not_enabled.count("\n") == 1
+        self.judge(happened, directory)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _serials(happened: dict[str, Any], directory: Path) -> None:
+    no_list = happened.pop("start without a list")
     assert f"serial-allowlist.file: {directory / 'serials.txt'}: cannot be read" in no_list
-    assert not_enabled.count("\n") == no_list.count("\n") == 1
+    assert no_list.count("\n") == 1
     assert happened == {
         "in the list": 200,
         "not in the list": 401,
@@ -31,3 +67,20 @@ def check_the_story(python: str | Path, directory: Path, **environment: str) -> 
         "renewal, taken off the list": 403,
         "without a list": 500,
     }
+
+
+def _directory(happened: dict[str, Any], directory: Path) -> None:
+    empty = f"{directory / 'tls.d'}: holds no NAME.pem with its NAME.key that is valid now"
+    assert happened == {
+        "an empty directory": f"kipuka: error: tls.directory.path: {empty}\n",
+        "the first is served": True,
+        "the second is served": True,
+        "nothing is left": empty,
+        "and it serves": True,
+    }
+
+
+EXAMPLES = (
+    Example("kipuka-serial-allowlist", "serial-allowlist", 60, "serial_enrolment.py", _serials),
+    Example("kipuka-tls-directory", "directory", 80, "directory_served.py", _directory),
+)

@@ -14,11 +14,11 @@ import pytest
 
 from tests.interop.development import development_server
 from tests.interop.programs import run
-from tests.packaging.example import EXAMPLE, ROOT, check_the_story
+from tests.packaging.example import EXAMPLES, ROOT, Example
 
 pytestmark = pytest.mark.interop
 
-_SOURCES = (ROOT, EXAMPLE)
+_SOURCES = (ROOT, *(example.source for example in EXAMPLES))
 _INSTALL_SECONDS = 600
 
 
@@ -50,7 +50,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Built]:
 
 @pytest.fixture(scope="module")
 def installed(built: dict[Path, Built], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The programs of an environment that holds the two wheels and what they depend on."""
+    """The programs of an environment that holds the wheels and what they depend on."""
     environment = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", environment)
     wheels = [each.wheel for each in built.values()]
@@ -110,5 +110,8 @@ def test_the_installed_kipuka_serves_and_enrols_as_its_own_lines_say(
         server.paste()
 
 
-def test_the_installed_example_does_what_its_readme_says(installed: Callable[[str], Path], tmp_path: Path) -> None:
-    check_the_story(installed("python"), tmp_path)
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_an_installed_example_does_what_its_readme_says(
+    example: Example, installed: Callable[[str], Path], tmp_path: Path
+) -> None:
+    example.check_the_story(installed("python"), tmp_path)

@@ -74,6 +74,22 @@ async def test_the_default_is_a_private_file_in_the_state_directory(tmp_path: Pa
     assert lines_of(tmp_path / "audit.jsonl") == [numbered(1).as_dict()]
 
 
+async def test_a_dry_run_makes_no_file_and_says_when_there_can_be_none(audit: Path, tmp_path: Path) -> None:
+    settings = jsonl_sink.JsonlSettings(path=audit)
+    services = make_services(tmp_path, dry_run=True)
+    async with jsonl_sink.PROVIDER.open(settings, services) as sink:
+        await sink.emit(numbered(1))
+    assert not audit.exists()
+    audit.write_text("before\n")
+    async with jsonl_sink.PROVIDER.open(settings, services) as sink:
+        await sink.emit(numbered(1))
+    assert audit.read_text() == "before\n"
+    nowhere = jsonl_sink.JsonlSettings(path=tmp_path / "nowhere" / "audit.jsonl")
+    with pytest.raises(ConfigurationError, match="cannot be opened for appending: No such file"):
+        async with jsonl_sink.PROVIDER.open(nowhere, services):
+            pass
+
+
 async def test_a_file_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"audit\.jsonl: cannot be opened for appending: No such file"):
         async with open_sink(tmp_path / "missing" / "audit.jsonl"):

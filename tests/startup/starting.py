@@ -48,12 +48,17 @@ class Fault:
 
 
 def check(deployment: Deployment) -> Outcome:
-    """``kipuka check``, in this process: an unexpected exception is the test's own failure."""
+    """``kipuka check``, in this process."""
+    return in_process("check", "-c", str(deployment.toml))
+
+
+def in_process(*arguments: str) -> Outcome:
+    """A command in this process: an unexpected exception is the test's own failure."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            main(["check", "-c", str(deployment.toml)])
+            main(list(arguments))
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 1
     return Outcome(code, out.getvalue(), err.getvalue())

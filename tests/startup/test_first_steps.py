@@ -40,7 +40,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
         (["--host", "999.1.1.1"], "neither a host name nor an IP address"),
         (["--listen", "foo"], "must be host:port"),
         (["--key-type", "dsa"], "unknown key type"),
-        (["--key-type", "ed25519"], "the embedded CA can have one of"),
+        (["--key-type", "ed25519"], "the key can be one of"),
     ],
 )
 def test_init_says_what_is_wrong_before_it_makes_anything(options: list[str], complaint: str, tmp_path: Path) -> None:

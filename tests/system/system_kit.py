@@ -132,8 +132,19 @@ class System:
     @cached_property
     def own_ca(self) -> Authority:
         """The embedded CA with its key: for certificates that it never recorded."""
-        key = serialization.load_pem_private_key(self.deployment.root_pem.with_name("issuing.key").read_bytes(), None)
-        return Authority(self.issuing_ca, key, (self.root_ca,))  # type: ignore[arg-type]  # a key that can sign
+        return embedded_ca(self.deployment)
+
+
+def embedded_ca(deployment: Deployment) -> Authority:
+    """The issuing CA of a deployment, with its key and its root."""
+    directory = deployment.root_pem.parent
+    issuing, root = ((directory / name).read_bytes() for name in ("issuing.pem", "root.pem"))
+    key = serialization.load_pem_private_key((directory / "issuing.key").read_bytes(), None)
+    return Authority(
+        x509.load_pem_x509_certificate(issuing),
+        key,  # type: ignore[arg-type]  # a key that can sign
+        (x509.load_pem_x509_certificate(root),),
+    )
 
 
 def deploy(

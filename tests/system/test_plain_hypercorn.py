@@ -71,6 +71,17 @@ def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield system
 
 
+def test_a_certificate_by_an_own_ca_serves_too(tmp_path: Path) -> None:
+    deployment = deploy(tmp_path / "deployment", workers=2)
+    toml = deployment.toml.read_text(encoding="utf-8")
+    own = 'material = "self"\n[tls.self]\nnames = ["localhost", "127.0.0.1"]\n'
+    deployment.toml.write_text(toml.replace('cert = "tls/server.pem"\nkey = "tls/server.key"\n', own), encoding="utf-8")
+    with hypercorn(deployment, *CONFIGURED) as (system, scheme):
+        assert scheme == "https"
+        assert system.client().request("GET", "cacerts").status == 200
+        assert system.issued_to("kipuka-server") == 1
+
+
 @pytest.mark.parametrize("tls", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_device_enrols_and_renews(plain: System, tls: ssl.TLSVersion) -> None:
     entity = f"plain-{next(_numbers)}"

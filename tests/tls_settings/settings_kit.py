@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 
+from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 from kipuka_core.testing.client import write_leaf
 from kipuka_core.testing.pki import Authority, Leaf, make_root
 from kipuka_core.testing.server import Deployment, make_deployment
@@ -23,12 +25,14 @@ SITE_CA: Authority = SITE_ROOT.subordinate("Site Server CA")
 DEVICE_ROOT = make_root("Device Root CA")
 DEVICE_CA: Authority = DEVICE_ROOT.subordinate("Device Issuing CA")
 """Issues the client certificates."""
+FIPS_SUITES = DEFAULT_CIPHER_SUITES[:4]
+"""For NIAP Common Criteria and FIPS 140: AES-GCM only."""
 CACERTS = "/.well-known/est/cacerts"
 LIVE = "/admin/health/live"
 NO_CONNECTION = "no connection"
 """What a client sees of a handshake that the server ends, or of a connection that it closes without an answer."""
 
-_BASE = {
+BASE = {
     "server.listen": '"127.0.0.1:0"',
     "server.admin_listen": '"127.0.0.1:0"',
     "server.state_dir": '"state"',
@@ -59,6 +63,11 @@ class Row:
         return f"{self.key} = {self.value or 'absent'}"
 
 
+def toml_list(words: Iterable[str]) -> str:
+    """A list of texts as TOML."""
+    return json.dumps(list(words))
+
+
 def make_site(directory: Path, settings: Mapping[str, str | None] | None = None) -> Deployment:
     """A deployment with a server certificate of the site's CA (ECDSA) that trusts the device root."""
     deployment = make_deployment(directory)
@@ -78,7 +87,7 @@ def server_leaf(key_type: str = "ecdsa256", common_name: str = "localhost") -> L
 def write_settings(deployment: Deployment, settings: Mapping[str, str | None]) -> None:
     """Write ``kipuka.toml``: the keys of a plain deployment with these over them; None takes a key away."""
     tables: dict[str, list[str]] = {}
-    for path, value in {**_BASE, **settings}.items():
+    for path, value in {**BASE, **settings}.items():
         table, _, key = path.rpartition(".")
         if value is not None:
             tables.setdefault(table, []).append(f"{key} = {value}\n")
@@ -133,11 +142,13 @@ class RawConnection(http.client.HTTPConnection):
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> int | str:
-        """The status of the answer, or that there was none."""
+        """The status of the answer, or that there was none. A server that the client does not trust is an error."""
         try:
             self.request(method, path, body, dict(headers or {}))
             response = self.getresponse()
             response.read()
+        except ssl.SSLCertVerificationError:
+            raise
         except (ssl.SSLError, ConnectionError, http.client.RemoteDisconnected):
             return NO_CONNECTION
         return response.status

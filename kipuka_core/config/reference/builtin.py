@@ -12,10 +12,13 @@ _TABLES = {
     "ca_backend": "ca[{}]",
     "key_store": "key_store.{}",
     "event_sink": "audit.sink[{}]",
+    "tls_material": "tls.{}",
 }
-"""A TLS material provider has no table of its own: it reads ``[tls]``, which the core describes."""
+_DESCRIBED_BY_THE_CORE = {"tls.files"}
+"""It reads ``[tls]`` itself."""
 
 
 def builtin_settings() -> dict[str, type[BaseModel]]:
     """What the generated pages are rendered with: ``{"auth.otp": OtpSettings, "ca[local]": …}``."""
-    return settings_tables(load_plugins(()), _TABLES)
+    found = settings_tables(load_plugins(()), _TABLES)
+    return {path: model for path, model in found.items() if path not in _DESCRIBED_BY_THE_CORE}

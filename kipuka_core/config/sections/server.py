@@ -51,13 +51,23 @@ class Server(Section):
         default=65536, description="Bytes of a request body, chunked or not; more is answered with 413."
     )
     max_connections: Count = Field(
-        default=4096, description="Connections at once; one beyond is closed at once and counted."
+        default=4096,
+        description="Connections at once in each process; one beyond is closed at once and counted.",
     )
     max_connections_per_address: Count = Field(
-        default=1024, description="Connections at once from one address; one beyond is closed at once and counted."
+        default=1024,
+        description=(
+            "Connections at once from one address, an IPv6 network of 64 bits being one, in each process; one beyond "
+            "is closed at once and counted."
+        ),
     )
-    handshake_timeout: Duration = Field(default=10, description="For the TLS handshake.")
-    header_timeout: Duration = Field(default=10, description="For the head of a request, from its first byte.")
+    handshake_timeout: Duration = Field(
+        default=10, description="For the TLS handshake, with the PROXY protocol header before it."
+    )
+    header_timeout: Duration = Field(
+        default=10,
+        description="For the head of a request: the first one from the handshake on, others from their first byte.",
+    )
     body_timeout: Duration = Field(default=30, description="For the body of a request.")
     idle_timeout: Duration = Field(default=30, description="For the next request on an open connection.")
     shutdown_timeout: Duration = Field(default=30, description="For requests under way when the server is stopped.")

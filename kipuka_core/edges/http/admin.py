@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from quart import Blueprint, Quart, Response, g, request
 from quart.typing import ResponseReturnValue
 from quart.wrappers.base import BaseRequestWebsocket
 from werkzeug import exceptions
-from werkzeug.routing import RequestRedirect
+from werkzeug.routing import MapAdapter, RequestRedirect
 
 from kipuka_core.edges.http.admin_gate import AdminGate
 from kipuka_core.edges.http.admin_health import OPEN_ENDPOINTS, OPEN_PATHS
@@ -43,7 +43,24 @@ _CODES: dict[type[RequestRefused], str] = {
 
 
 class _AdminQuart(Quart):
-    """Quart that answers a path that is nearly right with 404: a redirect would be HTML, and quote the Host header."""
+    """Quart, where it would fail before the gate or answer in HTML.
+
+    A path that is nearly right is 404: a redirect would quote the Host header.
+    """
+
+    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        """As Quart's; a request target that is no path (``*``, a URL, a query alone) is one that does not exist."""
+        if scope["type"] == "http" and not scope["path"].startswith("/"):
+            scope = {**scope, "path": f"/{scope['path']}"}
+        await super().asgi_app(scope, receive, send)
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Routes without the Host header: it decides nothing here, and what is no host name must not be an error."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return self.url_map.bind(
+            "admin", url_scheme=request.scheme, default_method=request.method, path_info=request.path
+        )
 
     def raise_routing_exception(self, request: BaseRequestWebsocket) -> NoReturn:
         if isinstance(request.routing_exception, RequestRedirect):

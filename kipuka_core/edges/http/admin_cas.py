@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +47,13 @@ class CaDirectory:
     guard: Guard
     checks: HealthChecks
 
-    async def entry(self, ca_id: str) -> dict[str, Any]:
+    async def entries(self) -> list[dict[str, Any]]:
+        """Every CA. They are asked side by side: one that does not answer takes no time of the others."""
+        facts = await asyncio.gather(*map(self._facts_or_none, self.cas))
+        return [await self._entry(ca_id, found) for ca_id, found in zip(self.cas, facts, strict=True)]
+
+    async def _entry(self, ca_id: str, facts: _Facts | None) -> dict[str, Any]:
         """One entry of ``/admin/cas``. A CA that does not answer is listed too: with null for what only it knows."""
-        facts = await self._facts_or_none(ca_id)
         part = (await self.checks.parts())[ca_part(ca_id)]
         return {
             "id": ca_id,
@@ -62,9 +67,8 @@ class CaDirectory:
 
     async def one(self, ca_id: str) -> dict[str, Any]:
         """The entry with what the issuing certificate says. Raises NotFound."""
-        entry = await self.entry(self.known(ca_id))
-        facts = await self._facts_or_none(ca_id)
-        return entry | (_certificate(facts.chain.issuing) if facts else {})
+        facts = await self._facts_or_none(self.known(ca_id))
+        return await self._entry(ca_id, facts) | (_certificate(facts.chain.issuing) if facts else {})
 
     async def chain(self, ca_id: str) -> CaChain:
         """The certificates of a CA. Raises NotFound and Unavailable."""
@@ -104,7 +108,7 @@ def ca_routes(directory: CaDirectory) -> Blueprint:
 
     @routes.get("")
     async def entries() -> ResponseReturnValue:
-        return [await directory.entry(ca_id) for ca_id in directory.cas]
+        return await directory.entries()
 
     @routes.get("/<ca_id>")
     async def one(ca_id: str) -> ResponseReturnValue:
@@ -142,10 +146,6 @@ def _certificate(issuing: x509.Certificate) -> dict[str, Any]:
         "subject": issuing.subject.rfc4514_string(),
         "issuer": issuing.issuer.rfc4514_string(),
         "serial": serial_hex(issuing),
-        "not_before": _moment(issuing.not_valid_before_utc.isoformat()),
-        "not_after": _moment(issuing.not_valid_after_utc.isoformat()),
+        "not_before": issuing.not_valid_before_utc.isoformat().replace("+00:00", "Z"),
+        "not_after": issuing.not_valid_after_utc.isoformat().replace("+00:00", "Z"),
     }
-
-
-def _moment(iso: str) -> str:
-    return iso.replace("+00:00", "Z")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -14,6 +15,14 @@ RETRY_SECONDS = 5.0
 """How long a failure is remembered: a dead source must not stall every request, and one that is back is seen soon."""
 _ANOTHER_PROBLEM_SECONDS = 60.0
 _SAME_PROBLEM_SECONDS = 600.0
+
+
+_USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
+
+
+def shown_url(url: str) -> str:
+    """A URL for logs and errors: without user name and password."""
+    return _USER_INFO.sub("", url)
 
 
 class SourceFailed(Exception):

@@ -225,6 +225,24 @@ def command_server(directory: Path, command: str, *, timeout_seconds: float) -> 
     return Outcome(fields["ok"], tuple(fields["lines"]))
 
 
+def server_process(directory: Path) -> tuple[int, int] | None:
+    """Process and user id of the supervisor whose state directory this is; None when none runs.
+
+    Raises ControlUnavailable where that cannot be seen.
+    """
+    path = directory / SOCKET_NAME
+    try:
+        with socket.socket(socket.AF_UNIX) as connection, _short_name(path) as name:
+            connection.settimeout(_PATIENCE_SECONDS)
+            _connect(connection, name, time.monotonic() + _PATIENCE_SECONDS)
+            pid, uid, _ = _peer(connection)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ControlUnavailable(f"{path}: {error.strerror or error}") from error
+    return pid, uid
+
+
 def _connect(connection: socket.socket, name: str, deadline: float) -> None:
     """A UNIX socket whose queue is full refuses at once where others would let a client wait."""
     while True:
@@ -297,5 +315,12 @@ def _may_command(accepted: socket.socket) -> bool:
     """Belt and braces: the file's mode keeps others out already."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True
-    _, uid, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    _, uid, _ = _peer(accepted)
     return uid in {0, os.geteuid()}
+
+
+def _peer(connection: socket.socket) -> tuple[int, int, int]:
+    """Process, user and group id of the other end."""
+    size = struct.calcsize("3i")
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, uid, gid

@@ -78,6 +78,10 @@ class Http1(H11Protocol):
             await self._send_error_response(400)  # two lengths for one body: an attempt at smuggling (RFC 9112 6.1)
             await self.send(Closed())
             return
+        if _head_bytes(request) > self.config.h11_max_incomplete_size:  # h11 looks only at heads that are incomplete
+            await self._send_error_response(431)
+            await self.send(Closed())
+            return
         await super()._create_stream(_without_upgrade(request))
 
     async def _send_h11_event(self, event: Any) -> None:
@@ -244,6 +248,10 @@ def _is_not_for_us(request: h2.events.RequestReceived) -> bool:
     """CONNECT, and methods and paths that are not ASCII, which hypercorn cannot decode."""
     pseudo = {bytes(name): bytes(value) for name, value in request.headers if name in {b":method", b":path"}}
     return pseudo.get(b":method", b"").upper() == b"CONNECT" or not all(map(bytes.isascii, pseudo.values()))
+
+
+def _head_bytes(request: h11.Request) -> int:
+    return len(request.target) + sum(len(name) + len(value) + len(": \r\n") for name, value in request.headers)
 
 
 def _without_upgrade(request: h11.Request) -> h11.Request:

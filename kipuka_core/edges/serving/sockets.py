@@ -58,5 +58,7 @@ def _resolve(host: str, port: int, where: str) -> tuple[socket.AddressFamily, tu
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigurationError(where, f'"{host}" is neither an IP address nor a name that resolves') from error
-    family, _, _, _, target = found[0]
+    # A name such as localhost has addresses of both families, in an order that differs from host to host; IPv6 may be
+    # switched off, and clients that are told "127.0.0.1" look for the IPv4 one.
+    family, _, _, _, target = min(found, key=lambda each: each[0] != socket.AF_INET)
     return family, target

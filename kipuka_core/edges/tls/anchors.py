@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from kipuka_core.edges.tls.files import parse_certificates
 from kipuka_core.errors import ConfigurationError
 
 
@@ -30,9 +31,9 @@ def _load(path: Path, where: str, now: datetime) -> list[x509.Certificate]:
     if not pem.strip():
         raise ConfigurationError(where, f"{path} is empty")
     try:
-        certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise ConfigurationError(where, f"{path} holds no PEM certificate that can be read") from None
+        certificates = parse_certificates(pem)
+    except ValueError as error:
+        raise ConfigurationError(where, f"{path} {error}") from None
     for certificate in certificates:
         _check(certificate, path, where, now)
     return certificates

@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from kipuka_core.domain import rules
 from kipuka_core.edges.tls.ciphers import openssl_cipher_list
 from kipuka_core.edges.tls.files import load_certificates, load_private_key
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 
 ClientAuth = Literal["required", "optional", "none"]
-CMC_RA = x509.ObjectIdentifier(rules.CMC_RA)
-"""id-kp-cmcRA (RFC 6402 2.10)."""
-RENEWAL_NOTICE = timedelta(days=30)
 
 _VERIFY_MODES = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+_REFUSALS = {
+    "EE_KEY_TOO_SMALL": "the key is too weak for TLS; take RSA with 2048 bits or more, or a curve such as P-256",
+    "CA_KEY_TOO_SMALL": "a CA in the chain has a key that is too weak for TLS; RSA has 2048 bits or more",
+    "CA_MD_TOO_WEAK": "a certificate is signed with SHA-1 or MD5, which TLS clients refuse; renew it with SHA-256",
+}
+"""What OpenSSL says at security level 2, and what it means."""
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -79,8 +78,9 @@ def _load_identity(context: ssl.SSLContext, settings: ServerTls) -> None:
         # A callback, even for a key without password: otherwise OpenSSL would ask on the terminal.
         context.load_cert_chain(settings.certificate_file, settings.key_file, password=lambda: password)
     except (OSError, ValueError) as error:  # SSLError is an OSError
-        reason = getattr(error, "reason", None) or error
-        raise ConfigurationError(settings.certificate_file, f"OpenSSL refuses certificate or key: {reason}") from error
+        reason = str(getattr(error, "reason", None) or error)
+        problem = _REFUSALS.get(reason, f"OpenSSL refuses certificate or key: {reason}")
+        raise ConfigurationError(settings.certificate_file, problem) from error
 
 
 def _trust_clients(context: ssl.SSLContext, settings: ServerTls) -> None:
@@ -95,55 +95,6 @@ def _trust_clients(context: ssl.SSLContext, settings: ServerTls) -> None:
         context.load_verify_locations(cadata=der)
     except ssl.SSLError as error:
         raise ConfigurationError("trust_anchors", f"OpenSSL refuses a certificate: {error.reason}") from error
-
-
-def inspect_server_certificate(
-    leaf: x509.Certificate, chain: tuple[x509.Certificate, ...], now: datetime, where: str = "tls.cert"
-) -> list[str]:
-    """Say what clients may dislike in a server certificate (RFC 7030 3.6.1, RFC 6402 2.10), one line each.
-
-    ``chain`` is what follows the leaf in its file; ``now`` is aware. Raises ConfigurationError for a certificate that
-    is not valid now: no client could accept it.
-    """
-    if now >= leaf.not_valid_after_utc:
-        raise ConfigurationError(where, f"the server certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d}")
-    if now < leaf.not_valid_before_utc:
-        raise ConfigurationError(where, f"the server certificate is valid from {leaf.not_valid_before_utc} only")
-    warnings = [*_purpose_warnings(leaf), *_chain_warnings((leaf, *chain), now)]
-    if leaf.not_valid_after_utc - now < RENEWAL_NOTICE:
-        warnings.append(f"the server certificate ends on {leaf.not_valid_after_utc:%Y-%m-%d}: renew it now")
-    return warnings
-
-
-def _purpose_warnings(leaf: x509.Certificate) -> list[str]:
-    warnings = []
-    try:
-        ekus = set(leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except x509.ExtensionNotFound:
-        ekus = set()
-    if ExtendedKeyUsageOID.SERVER_AUTH not in ekus:
-        warnings.append("the server certificate lacks the extended key usage serverAuth (1.3.6.1.5.5.7.3.1)")
-    if CMC_RA not in ekus:
-        warnings.append(
-            f"the server certificate lacks the extended key usage id-kp-cmcRA ({CMC_RA.dotted_string}): "
-            "EST clients may not accept this server as registration authority (RFC 7030 3.6.1)"
-        )
-    try:
-        leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        warnings.append("the server certificate has no subjectAltName: clients match host names against nothing else")
-    return warnings
-
-
-def _chain_warnings(certificates: tuple[x509.Certificate, ...], now: datetime) -> list[str]:
-    warnings = []
-    for below, above in pairwise(certificates):
-        name = above.subject.rfc4514_string()
-        if below.issuer != above.subject:
-            warnings.append(f"in the server's chain {name} does not follow the certificate that it issued")
-        if not above.not_valid_before_utc <= now < above.not_valid_after_utc:
-            warnings.append(f"in the server's chain {name} is not valid now")
-    return warnings
 
 
 def _spki(key: object) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cryptography import x509
@@ -11,14 +12,27 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from kipuka_core.errors import ConfigurationError
 
+_BEGIN = re.compile(rb"^-----BEGIN (?:X509 )?CERTIFICATE-----", re.MULTILINE)
+
 
 def load_certificates(path: str) -> tuple[x509.Certificate, ...]:
     """All certificates of a PEM file, in its order; at least one. Raises ConfigurationError."""
-    pem = _read(path)
     try:
-        return tuple(x509.load_pem_x509_certificates(pem))
+        return tuple(parse_certificates(_read(path)))
     except ValueError as error:
-        raise ConfigurationError(path, "holds no readable PEM certificate") from error
+        raise ConfigurationError(path, str(error)) from error
+
+
+def parse_certificates(pem: bytes) -> list[x509.Certificate]:
+    """All certificates of a PEM text; at least one. Raises ValueError, whose text goes on after the file's name."""
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise ValueError("holds no readable PEM certificate") from None
+    # The parser passes over a block without its end: a file that was cut off would be fewer certificates, and no error.
+    if (begun := len(_BEGIN.findall(pem))) != len(certificates):
+        raise ValueError(f"holds {begun} certificates, of which only {len(certificates)} can be read")
+    return certificates
 
 
 def load_private_key(path: str, password: bytes | None) -> PrivateKeyTypes:

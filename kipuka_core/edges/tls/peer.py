@@ -21,7 +21,15 @@ from kipuka_core.errors import CsrRefused
 
 
 class PeerRefused(ssl.SSLCertVerificationError):
-    """A resumed session whose certificate is no longer good, where every connection needs a certificate."""
+    """A resumed session whose certificate is no longer good, where every connection needs a certificate.
+
+    ``verify_code`` is OpenSSL's; ``code`` is ``no_client_certificate`` for a session that never had one.
+    """
+
+    def __init__(self, reason: str, *, verify_code: int = 0, code: str = "") -> None:
+        super().__init__(reason)
+        self.verify_code = verify_code
+        self.code = code
 
     def __str__(self) -> str:
         return str(self.args[0])  # SSLError would show the tuple of its arguments
@@ -72,10 +80,16 @@ class PeerReader:
 
         Raises PeerRefused for a resumed session without a valid certificate where certificates are required.
         """
-        reused = bool(ssl_object.session_reused)
-        chain_der, error = self._resumed_chain(ssl_object) if reused else self._fresh_chain(ssl_object)
+        reused, error, verify_code = bool(ssl_object.session_reused), None, 0
+        try:
+            chain_der = self._resumed_chain(ssl_object) if reused else self._fresh_chain(ssl_object)
+        except NoLongerTrusted as problem:
+            chain_der, verify_code = (), problem.verify_code
+            error = f"the certificate of the resumed session is not accepted: {problem}"
+        if self._required and error is not None:
+            raise PeerRefused(f"a client certificate is required: {error}", verify_code=verify_code)
         if self._required and not chain_der:
-            raise PeerRefused(f"a client certificate is required: {error or 'none was presented'}")
+            raise PeerRefused("a client certificate is required: none was presented", code="no_client_certificate")
         cipher = ssl_object.cipher()
         return Peer(
             chain_der=chain_der,
@@ -86,11 +100,11 @@ class PeerReader:
             channel_binding=lambda: channel_binding(ssl_object),
         )
 
-    def _fresh_chain(self, ssl_object: ssl.SSLObject) -> tuple[tuple[bytes, ...], str | None]:
+    def _fresh_chain(self, ssl_object: ssl.SSLObject) -> tuple[bytes, ...]:
         chain_der = _verified_chain(ssl_object)
         if chain_der:
             self._verifier.learn(chain_der)
-        return chain_der, None
+        return chain_der
 
     def verify_again(self, chain_der: Sequence[bytes]) -> tuple[tuple[bytes, ...], str | None]:
         """The chain of a kept connection, leaf first, as it verifies now; empty, and why, when it does not."""
@@ -100,14 +114,9 @@ class PeerReader:
         except NoLongerTrusted as error:
             return (), f"the certificate of this connection is not accepted any more: {error}"
 
-    def _resumed_chain(self, ssl_object: ssl.SSLObject) -> tuple[tuple[bytes, ...], str | None]:
+    def _resumed_chain(self, ssl_object: ssl.SSLObject) -> tuple[bytes, ...]:
         leaf_der = ssl_object.getpeercert(binary_form=True)
-        if not leaf_der:
-            return (), None
-        try:
-            return self._verifier.verify(leaf_der, self._clock()), None
-        except NoLongerTrusted as error:
-            return (), f"the certificate of the resumed session is not accepted: {error}"
+        return self._verifier.verify(leaf_der, self._clock()) if leaf_der else ()
 
 
 def channel_binding(ssl_object: ssl.SSLObject) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from cryptography import x509
@@ -18,11 +18,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
 _MAX_INTERMEDIATES = 256
+_INVALID_PURPOSE = 26
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 class NoLongerTrusted(Exception):
-    """The certificate does not verify (any more); the text says why."""
+    """The certificate does not verify (any more); the text says why, ``verify_code`` is OpenSSL's (X509_V_ERR_*)."""
+
+    def __init__(self, reason: str, verify_code: int = _INVALID_PURPOSE) -> None:
+        super().__init__(reason)
+        self.verify_code = verify_code
 
 
 class ChainVerifier:
@@ -37,11 +42,8 @@ class ChainVerifier:
 
     def trust(self, anchors: Sequence[x509.Certificate]) -> None:
         """From now on trust these and no others."""
-        store = crypto.X509Store()
-        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-        for anchor in anchors:
-            store.add_cert(crypto.X509.from_cryptography(anchor))
-        self._store = store
+        self._anchors = [crypto.X509.from_cryptography(anchor) for anchor in anchors]
+        self._store_at(datetime.now(UTC))  # what cannot be used is an error here
 
     def learn(self, chain_der: Sequence[bytes]) -> None:
         """Remember the intermediates of a verified chain (leaf first, anchor last); the oldest are forgotten."""
@@ -54,16 +56,24 @@ class ChainVerifier:
 
     def verify(self, leaf_der: bytes, now: datetime) -> tuple[bytes, ...]:
         """The chain from this leaf to an anchor, DER, leaf first. Raises NoLongerTrusted."""
-        self._store.set_time(now)
         leaf = crypto.load_certificate(crypto.FILETYPE_ASN1, leaf_der)
-        context = crypto.X509StoreContext(self._store, leaf, list(self._intermediates.values()))
+        context = crypto.X509StoreContext(self._store_at(now), leaf, list(self._intermediates.values()))
         try:
             verified = context.get_verified_chain()
         except crypto.X509StoreContextError as error:
-            raise NoLongerTrusted(str(error)) from error
+            raise NoLongerTrusted(str(error), error.errors[0]) from error
         chain = [certificate.to_cryptography() for certificate in verified]
         _check_purpose(chain)
         return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain)
+
+    def _store_at(self, now: datetime) -> crypto.X509Store:
+        """A store for one verification: OpenSSL takes the time of a store once and ignores every later one."""
+        store = crypto.X509Store()
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+        store.set_time(now)
+        for anchor in self._anchors:
+            store.add_cert(anchor)
+        return store
 
 
 def _check_purpose(chain: Sequence[x509.Certificate]) -> None:

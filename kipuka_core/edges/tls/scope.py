@@ -65,14 +65,16 @@ def connection_from_scope(scope: Mapping[str, Any], now: datetime) -> Connection
     return Connection(
         source_address=normal_address(client[0]) if client else "",
         tls_version=version,
-        client_chain=_client_chain(tls, now),
+        client_chain=client_chain(extensions, now),
         channel_binding=extensions.get(CHANNEL_BINDING, _no_channel_binding),
         http_version=scope["http_version"],
         user_agent=_user_agent(scope["headers"]),
     )
 
 
-def _client_chain(tls: Mapping[str, Any], now: datetime) -> tuple[x509.Certificate, ...]:
+def client_chain(extensions: Mapping[str, Any], now: datetime) -> tuple[x509.Certificate, ...]:
+    """The verified chain of a connection's client, leaf first; empty without one that counts ``now`` (aware)."""
+    tls = extensions.get(TLS) or {}
     if tls.get("client_cert_error"):
         return ()
     chain = tuple(_certificate(pem) for pem in tls.get("client_cert_chain") or ())

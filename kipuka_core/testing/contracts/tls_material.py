@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -17,6 +18,7 @@ from kipuka_core.errors import ConfigurationError
 from kipuka_core.testing.contracts.port import PATIENCE_SECONDS, PortContract
 
 OpenMaterial = Callable[[], AbstractAsyncContextManager[TlsMaterial]]
+_POLL_SECONDS = 0.02
 
 
 def serve_with(identity: ServerIdentity) -> ssl.SSLContext:
@@ -32,6 +34,22 @@ async def ask(port: TlsMaterial) -> ServerIdentity:
         return await port.server_identity()
 
 
+async def look_after(port: TlsMaterial) -> bool:
+    """One round of upkeep, but not for ever."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await port.upkeep()
+    assert type(answer) is bool
+    return answer
+
+
+async def look_after_until_renewed(port: TlsMaterial) -> None:
+    """Upkeep as a process of the server does it; a renewal may take several rounds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not await look_after(port):
+        assert time.monotonic() < deadline, "upkeep renews nothing"
+        await asyncio.sleep(_POLL_SECONDS)
+
+
 @pytest.mark.asyncio
 class TlsMaterialContract(PortContract):
     """Subclass with ``provider``, and override the fixtures as they apply."""
@@ -39,6 +57,11 @@ class TlsMaterialContract(PortContract):
     @pytest.fixture
     def renew(self) -> Callable[[], None] | None:
         """Puts another certificate and key in place; None where that cannot be done."""
+        return None
+
+    @pytest.fixture
+    def make_due(self) -> Callable[[], None] | None:
+        """Lets upkeep find something to renew; None for material that changes only when the operator says so."""
         return None
 
     @pytest.fixture
@@ -80,6 +103,72 @@ class TlsMaterialContract(PortContract):
             after = await ask(port)
             serve_with(after)
             assert Path(after.certificate_file).read_bytes() != before  # noqa: ASYNC240 - a test may block
+
+    async def test_upkeep_has_nothing_new_when_nothing_is_due(self, open_port: OpenMaterial) -> None:
+        """Every process asks every few seconds: the first answer is the one that was served at the start."""
+        async with open_port() as port:
+            before = await ask(port)
+            assert [await look_after(port) for _ in range(3)] == [False] * 3
+            assert await ask(port) == before
+
+    async def test_upkeep_says_once_that_there_is_something_new(
+        self, open_port: OpenMaterial, make_due: Callable[[], None] | None
+    ) -> None:
+        """What it announces can be served when it returns, and is another certificate."""
+        if make_due is None:
+            return
+        async with open_port() as port:
+            before = Path((await ask(port)).certificate_file).read_bytes()  # noqa: ASYNC240 - a test may block
+            make_due()
+            await look_after_until_renewed(port)
+            after = await ask(port)
+            serve_with(after)
+            assert Path(after.certificate_file).read_bytes() != before  # noqa: ASYNC240 - a test may block
+            assert [await look_after(port) for _ in range(3)] == [False] * 3
+
+    async def test_upkeep_tells_every_process(
+        self, open_port: OpenMaterial, make_due: Callable[[], None] | None
+    ) -> None:
+        """Several processes have the same material open; one of them renews, and each has to hear of it."""
+        if make_due is None:
+            return
+        async with open_port() as one, open_port() as other:
+            await ask(one)
+            await ask(other)
+            make_due()
+            await look_after_until_renewed(one)
+            await look_after_until_renewed(other)
+            first, second = await ask(one), await ask(other)
+            assert first == second
+            assert [await look_after(one), await look_after(other)] == [False, False]
+
+    async def test_upkeep_tells_of_what_was_asked_for_in_between(
+        self, open_port: OpenMaterial, make_due: Callable[[], None] | None
+    ) -> None:
+        """A reload that is given up after it has asked serves nothing of it: the news are still to be announced."""
+        if make_due is None:
+            return
+        async with open_port() as port:
+            await ask(port)
+            make_due()
+            await ask(port)
+            await look_after_until_renewed(port)
+
+    async def test_upkeep_that_is_cancelled_leaves_it_working(
+        self, open_port: OpenMaterial, make_due: Callable[[], None] | None
+    ) -> None:
+        """A process stops, or the answer comes too late: the next round does it."""
+        if make_due is None:
+            return
+        async with open_port() as port:
+            make_due()
+            for steps in range(4):
+                task = asyncio.create_task(port.upkeep())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+            serve_with(await ask(port))
 
     async def test_unusable_material_is_an_error_of_one_line(
         self, open_port: OpenMaterial, break_it: Callable[[], None] | None

@@ -61,11 +61,24 @@ def test_a_missing_permission_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         bind_socket("127.0.0.1:443")
 
 
-async def test_a_port_taken_between_bind_and_listen_is_the_same_line() -> None:
-    with bind_socket("127.0.0.1:0") as first:
-        port = first.getsockname()[1]
-        with bind_socket(f"127.0.0.1:{port}") as second:
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_a_port_taken_between_bind_and_listen_is_the_same_line(host: str) -> None:
+    with bind_socket(f"{host}:0") as first:
+        address = f"{host}:{first.getsockname()[1]}"
+        with bind_socket(address) as second:
             first.listen()
-            listener = Listener(lambda *_: None, second, limits=ListenerLimits())
-            with pytest.raises(ConfigurationError, match="is in use by another program"):
+            listener = Listener(lambda *_: None, second, limits=ListenerLimits(), where="server.admin_listen")
+            with pytest.raises(ConfigurationError) as caught:
                 listener.start()
+    assert str(caught.value) == f"server.admin_listen: {address} is in use by another program"
+
+
+def test_a_name_of_both_families_is_bound_to_its_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(socket.AF_INET6, ("::1", 0, 0, 0)), (socket.AF_INET, ("127.0.0.1", 0))]
+    found = [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", target) for family, target in both]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)  # what localhost is differs between hosts
+    with bind_socket("localhost:0") as bound:
+        assert bound.getsockname()[0] == "127.0.0.1"
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found[:1])
+    with bind_socket("localhost:0") as bound:
+        assert bound.getsockname()[0] == "::1"

@@ -139,12 +139,14 @@ def test_http2_by_prior_knowledge_without_alpn_is_refused(run: Any, site: Any, k
 
 def test_a_head_beyond_the_limit_is_431_and_garbage_is_400(run: Any, site: Any, kit: Any) -> None:
     huge = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 5000
+    complete = huge + b"\r\n\r\n"
 
     async def scenario() -> Any:
         async with kit.serving(site.server_tls(), max_header_bytes=4096) as served:
-            return [await exchange(site, served.port, None, request) for request in (huge, b"\x00\x01\r\n\r\n")]
+            requests = (huge, complete, b"\x00\x01\r\n\r\n")
+            return [await exchange(site, served.port, None, request) for request in requests]
 
-    assert [answer.split()[1] for answer in run(scenario())] == [b"431", b"400"]
+    assert [answer.split()[1] for answer in run(scenario())] == [b"431", b"431", b"400"]
 
 
 class Http2Client:

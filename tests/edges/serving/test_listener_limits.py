@@ -52,7 +52,7 @@ def test_beyond_a_cap_connections_are_closed_and_counted_until_one_goes(
             for _, writer in [*kept, replaced]:
                 writer.close()
             await served.until(lambda: served.listener.counters.open == 0)
-            assert not served.listener._by_address
+            assert not served.listener._seats._taken
 
     run(scenario())
 

@@ -3,20 +3,15 @@ from __future__ import annotations
 import re
 import ssl
 import subprocess
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from kipuka_core.edges.tls.context import CMC_RA, build_context, inspect_server_certificate
+from kipuka_core.edges.tls.context import build_context
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
-from kipuka_core.testing.pki import make_root
 
-NOW = datetime.now(UTC)
 ONE_LINE = re.compile(r"[^\n]+")
 
 
@@ -138,48 +133,3 @@ def test_the_servers_order_of_suites_wins(run: Any, site: Any, kit: Any, version
             return await kit.asyncio.to_thread(openssl_says, served.port, version, *offer)
 
     assert f"Cipher is {suite}" in run(scenario())
-
-
-def good_leaf(**changes: Any) -> Any:
-    ekus = (ExtendedKeyUsageOID.SERVER_AUTH, CMC_RA)
-    return make_root().leaf("server", **({"san": ("dns:localhost",), "eku": ekus} | changes)).certificate
-
-
-def test_a_good_server_certificate_raises_no_warning() -> None:
-    assert inspect_server_certificate(good_leaf(), (), NOW) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"eku": (CMC_RA,)}, ["serverAuth"]),
-        ({"eku": (ExtendedKeyUsageOID.SERVER_AUTH,)}, ["1.3.6.1.5.5.7.3.28"]),
-        ({"eku": ()}, ["serverAuth", "1.3.6.1.5.5.7.3.28"]),
-        ({"san": ()}, ["subjectAltName"]),
-        ({"days": 29}, ["renew"]),
-    ],
-)
-def test_each_weakness_of_a_server_certificate_is_a_warning(changes: Any, words: Any) -> None:
-    warnings = inspect_server_certificate(good_leaf(**changes), (), NOW)
-    assert len(warnings) == len(words)
-    assert all(word in warning for word, warning in zip(words, warnings, strict=True))
-
-
-@pytest.mark.parametrize(("shift_days", "words"), [(91, "expired on"), (-2, "is valid from")])
-def test_a_server_certificate_that_is_not_valid_now_is_an_error(shift_days: int, words: Any) -> None:
-    with pytest.raises(ConfigurationError, match=words):
-        inspect_server_certificate(good_leaf(), (), NOW + timedelta(days=shift_days))
-
-
-def test_a_chain_in_the_wrong_order_or_out_of_time_is_a_warning() -> None:
-    root = make_root(days=3000)
-    short = root.subordinate("Short CA", days=40)
-    leaf = short.leaf("server", ("dns:localhost",), eku=(ExtendedKeyUsageOID.SERVER_AUTH, CMC_RA)).certificate
-    assert inspect_server_certificate(leaf, short.chain, NOW) == []
-    assert "does not follow" in inspect_server_certificate(leaf, (root.certificate,), NOW)[0]
-    assert "is not valid now" in inspect_server_certificate(leaf, short.chain, NOW + timedelta(days=45))[0]
-
-
-def test_the_test_kits_server_certificate_is_what_the_guide_wants(site: Any) -> None:
-    pem = Path(site.server_files[0]).read_bytes()
-    assert inspect_server_certificate(x509.load_pem_x509_certificate(pem), (), NOW) == []

@@ -148,7 +148,7 @@ def test_in_required_mode_such_a_session_does_not_even_become_a_connection(
 
     first, failure = run(scenario())
     assert first.json["client"] == "CN=device-7"
-    assert failure.cause == "client_certificate_rejected"
+    assert failure.cause == "unknown_ca"
     assert "a client certificate is required" in failure.detail
 
 
@@ -284,6 +284,21 @@ def test_verifying_again_wants_the_purpose_of_a_client(site: Any) -> None:
         verifier.verify(der(site.root.leaf("server", eku=(ExtendedKeyUsageOID.SERVER_AUTH,)).certificate), now)
     with pytest.raises(NoLongerTrusted, match="allows no signature"):
         verifier.verify(der(site.devices.certificate), now)
+
+
+def test_verifying_again_goes_by_the_time_of_each_call(site: Any) -> None:
+    verifier = ChainVerifier([site.root.certificate])
+    now = datetime.now(UTC)
+    ending = site.root.leaf("ending", days=10).certificate
+    coming = site.root.leaf("coming", not_before=now + timedelta(days=10)).certificate
+    verifier.verify(der(ending), now)
+    with pytest.raises(NoLongerTrusted, match="not yet valid"):
+        verifier.verify(der(coming), now)
+
+    later = now + timedelta(days=11)
+    verifier.verify(der(coming), later)
+    with pytest.raises(NoLongerTrusted, match="expired"):
+        verifier.verify(der(ending), later)
 
 
 def test_an_intermediate_counts_only_after_a_handshake_verified_it(site: Any) -> None:
