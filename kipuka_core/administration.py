@@ -59,6 +59,7 @@ def administration(assembly: Assembly, live: LiveTls) -> Quart:
         ca_ids=tuple(assembly.cas),
         warnings=lambda: [*live.current_warnings(), *admin_warnings()],
         is_certificate_over=lambda: is_any_over(live, utc_now()),
+        tokens=assembly.tokens,
         started_at=time.monotonic(),
     )
     parts = (

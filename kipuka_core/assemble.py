@@ -33,6 +33,7 @@ from kipuka_core.domain.ports import (
     Policy,
     Signer,
     TlsMaterial,
+    TokenHealth,
 )
 from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
@@ -80,6 +81,7 @@ class Assembly:
     plugins: Plugins
     labels: dict[str, Label]
     cas: dict[str, CaBackend]
+    key_stores: tuple[KeyStore, ...]
     policies: tuple[NamedPolicy, ...]
     authenticators: dict[str, Authenticator]
     store: SqlStore
@@ -96,6 +98,13 @@ class Assembly:
     warnings: list[str]
     open_tls: Callable[[PluginTable], Awaitable[TlsMaterial]]
     """Opens a TLS material provider, closed together with all the rest."""
+
+    async def tokens(self) -> list[TokenHealth]:
+        """The tokens of every key store. Raises PluginFailed."""
+        found: list[TokenHealth] = []
+        for key_store in self.key_stores:
+            found += await self.road.guard.call(type(key_store).__name__, key_store.tokens, expect=(tuple, list))
+        return found
 
     async def ping(self) -> dict[str, str]:
         """What does not work now, by name; empty when all does."""
@@ -223,6 +232,7 @@ class _Builder:
             plugins=plugins,
             labels=all_labels,
             cas=cas,
+            key_stores=tuple(dict.fromkeys(self.key_stores.values())),
             policies=policies,
             authenticators=authenticators,
             store=store,

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from types import NoneType
 from typing import Any
 
@@ -14,7 +13,10 @@ from quart import Blueprint
 from quart.typing import ResponseReturnValue
 
 from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.ports import TokenHealth
+from kipuka_core.edges.http.admin_tokens import tokens_body, tokens_status
 from kipuka_core.edges.log import get_logger, redact_text
+from kipuka_core.model.health import HealthStatus as HealthStatus  # noqa: PLC0414  # part of this room's face
 
 log = get_logger()
 
@@ -25,14 +27,6 @@ DATABASE = "database"
 _CHECKED_AT_MOST_EVERY_SECONDS = 1.0
 
 Ping = Callable[[], Awaitable[None]]
-
-
-class HealthStatus(StrEnum):
-    """``degraded``: some of it works. Answered with 200 like ``healthy``; ``unhealthy`` with 503."""
-
-    HEALTHY = "healthy"
-    DEGRADED = "degraded"
-    UNHEALTHY = "unhealthy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +107,16 @@ class HealthChecks:
                 log.info("ready again", part=name)
 
 
+async def _no_tokens() -> Sequence[TokenHealth]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """What ``/admin/health`` tells.
 
-    Unhealthy: the database does not work, or no CA does. Degraded: something else does not work, or a server
-    certificate that is served has ended (``is_certificate_over``). Warnings alone do not make a server degraded: most
+    Unhealthy: the database does not work, or no CA does. Degraded: something else does not work, a token has lost
+    sessions, or a server certificate that is served has ended (``is_certificate_over``). Warnings alone do not make a server degraded: most
     are about its configuration, and an alarm that never ends is none.
     """
 
@@ -129,20 +127,21 @@ class Health:
     ca_ids: Sequence[str]
     warnings: Callable[[], Sequence[str]]
     is_certificate_over: Callable[[], bool] = lambda: False
+    tokens: Callable[[], Awaitable[Sequence[TokenHealth]]] = _no_tokens
     clock: Callable[[], float] = time.monotonic
     started_at: float
     """By ``clock``."""
 
     async def all(self) -> tuple[HealthStatus, dict[str, Any]]:
         """The whole page."""
-        parts = await self.checks.parts()
-        status = self._status(parts)
+        parts, tokens = await self.checks.parts(), await self.tokens()
+        status = self._status(parts, tokens)
         return status, {
             "status": status,
             "version": self.version,
             "uptime_secs": int(self.clock() - self.started_at),
             "database": self._database(parts),
-            "hsm": None,
+            "hsm": tokens_body(tokens),
             "ca_count": len(self.ca_ids),
             "healthy_ca_count": len(self._healthy_cas(parts)),
             "warnings": [redact_text(warning) for warning in dict.fromkeys(self.warnings())],
@@ -163,10 +162,16 @@ class Health:
         counts = {"ca_count": len(self.ca_ids), "healthy_ca_count": len(healthy)}
         return status, {"status": status, **counts, "cas": cas}
 
-    def _status(self, parts: Mapping[str, PartHealth]) -> HealthStatus:
+    async def hsm(self) -> tuple[HealthStatus, dict[str, Any]]:
+        """The tokens alone."""
+        tokens = await self.tokens()
+        return tokens_status(tokens), tokens_body(tokens) or {"status": "not_configured"}
+
+    def _status(self, parts: Mapping[str, PartHealth], tokens: Sequence[TokenHealth]) -> HealthStatus:
         if not parts[DATABASE].is_healthy or not self._healthy_cas(parts):
             return HealthStatus.UNHEALTHY
-        if self.is_certificate_over() or not all(part.is_healthy for part in parts.values()):
+        is_token_well = tokens_status(tokens) is HealthStatus.HEALTHY
+        if self.is_certificate_over() or not is_token_well or not all(part.is_healthy for part in parts.values()):
             return HealthStatus.DEGRADED
         return HealthStatus.HEALTHY
 
@@ -200,7 +205,7 @@ def health_routes(health: Health) -> Blueprint:
 
     @routes.get("/hsm")
     async def hsm() -> ResponseReturnValue:
-        return {"status": "not_configured"}
+        return _answer(*await health.hsm())
 
     @routes.get("/live")
     async def live() -> ResponseReturnValue:

@@ -11,6 +11,7 @@ import pytest
 from quart import Quart
 
 from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.ports import TokenHealth
 from kipuka_core.edges.http.admin_health import Health, HealthChecks, health_routes
 
 PARTS = ("database", "ca one", "ca two", "auth otp")
@@ -26,6 +27,7 @@ class Site:
     is_over: bool = False
     now: float = 1000.0
     timeout_seconds: float = 10.0
+    tokens: list[TokenHealth] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         pings = {part: self.ping(part) for part in PARTS}
@@ -37,11 +39,15 @@ class Site:
             ca_ids=("one", "two"),
             warnings=lambda: self.warnings,
             is_certificate_over=lambda: self.is_over,
+            tokens=self._tokens,
             clock=lambda: self.now,
             started_at=900.5,
         )
         self.app = Quart("test")
         self.app.register_blueprint(health_routes(self.health))
+
+    async def _tokens(self) -> list[TokenHealth]:
+        return self.tokens
 
     def ping(self, part: str) -> Callable[[], Any]:
         async def ping() -> None:
@@ -119,6 +125,20 @@ async def test_a_server_certificate_that_has_ended_is_degraded_and_warnings_alon
     site.is_over = True
     status, body = await site.page()
     assert (status, body["status"]) == (200, "degraded")
+
+
+@pytest.mark.parametrize(
+    ("sessions_open", "problem", "status"),
+    [(4, "", "healthy"), (3, "the token gave no answer within 5 s", "degraded"), (0, "DeviceRemoved", "unhealthy")],
+)
+async def test_a_token_is_shown_with_its_sessions(site: Site, sessions_open: int, problem: str, status: str) -> None:
+    site.tokens = [TokenHealth(name="token 'one'", sessions=4, sessions_open=sessions_open, problem=problem)]
+    token = {"name": "token 'one'", "status": status, "sessions": 4, "sessions_open": sessions_open, "detail": problem}
+    body = {"status": status, "tokens": [token]}
+    assert await site.page("/hsm") == (503 if status == "unhealthy" else 200, body)
+    code, whole = await site.page()
+    assert whole["hsm"] == body
+    assert (code, whole["status"]) == (200, "healthy" if status == "healthy" else "degraded")
 
 
 async def test_a_secret_in_a_warning_is_not_shown(site: Site) -> None:
