@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Everything with a pyproject.toml is a distribution of its own.
+PLUGINS := $(patsubst %/,%,$(dir $(wildcard plugins/*/pyproject.toml)))
 DISTRIBUTIONS := $(patsubst %/,%,$(dir $(wildcard pyproject.toml plugins/*/pyproject.toml examples/*/pyproject.toml)))
 
 .DEFAULT_GOAL := help
@@ -23,8 +24,8 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --group dev
+$(VENV)/.installed-dev: $(VENV)/.installed $(PLUGINS:%=%/pyproject.toml)
+	$(BIN)/pip install --quiet --group dev $(PLUGINS:%=--editable %)
 	@touch $@
 
 run: $(VENV)/.installed  ## a working EST server on embedded defaults, with a ready-to-paste enrolment
