@@ -37,11 +37,14 @@ system-packages:
 scanners:
 	@PYTHON=$(PYTHON) tests/interop/install-scanners
 
+# A file's tests stay together: they share servers.
+PYTEST := $(BIN)/pytest -n auto --dist loadfile
+
 test: $(VENV)/.installed-dev system-packages  ## all tests that fit in ten minutes
-	$(BIN)/pytest -m 'not interop'
+	$(PYTEST) -m 'not interop and not long'
 
 test-all: $(VENV)/.installed-dev system-packages scanners  ## everything: real clients, scanners, built wheels
-	$(BIN)/pytest
+	$(PYTEST)
 
 lint: $(VENV)/.installed-dev  ## ruff
 	$(BIN)/ruff check .

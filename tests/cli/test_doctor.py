@@ -228,7 +228,7 @@ CASES = [
         "garbage as CA certificate",
         lambda it: ca(it, "issuing.pem").write_text("garbage"),
         "error",
-        ("ca[0].cert", "issuing.pem", "holds no readable PEM certificate"),
+        ("ca[0].cert", "issuing.pem", "holds no PEM certificate"),
         "kipuka check",
     ),
     Broken(

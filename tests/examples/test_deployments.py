@@ -29,6 +29,8 @@ from tests.examples.deployment_kit import (
     text_of,
 )
 
+pytestmark = pytest.mark.long
+
 PLACES = {
     "server.listen",
     "server.admin_listen",

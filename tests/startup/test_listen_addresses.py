@@ -12,6 +12,8 @@ import pytest
 from kipuka_core.testing.server import Deployment, RunningServer, make_deployment, running_server
 from tests.startup.starting import check, serve
 
+pytestmark = pytest.mark.long
+
 KEYS = ("listen", "admin_listen")
 
 

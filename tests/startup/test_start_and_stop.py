@@ -12,6 +12,8 @@ from kipuka_core.testing.server import Deployment, RunningServer, make_deploymen
 from tests.edges.serving.supervised import gone
 from tests.startup.starting import serve
 
+pytestmark = pytest.mark.long
+
 
 def socket_file(deployment: Deployment) -> Path:
     return deployment.directory / "state" / "control.sock"

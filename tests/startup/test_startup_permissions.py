@@ -16,6 +16,8 @@ from kipuka_core.testing.samples import write_private
 from kipuka_core.testing.server import Deployment, make_deployment
 from tests.startup.starting import check
 
+pytestmark = pytest.mark.long
+
 PASSWORD = b"a password of a test"
 CA = 'id = "one"\ncert = "state/ca/issuing.pem"\nchain = "state/ca/root.pem"\n'
 STRICT = "strict_permissions = true"

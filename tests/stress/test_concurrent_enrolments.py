@@ -12,6 +12,8 @@ import pytest
 from kipuka_core.testing.server import RunningServer, make_deployment, running_server
 from tests.stress.fleet import enrol_all, make_fleet, read_books
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:

@@ -7,8 +7,12 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from kipuka_core.testing.server import RunningServer, make_deployment, running_server
 from tests.stress.fleet import Device, enrol_all, make_fleet, read_books
+
+pytestmark = pytest.mark.long
 
 _TRIES = 50
 _LEAVE_AT_THE_ANSWER = 5

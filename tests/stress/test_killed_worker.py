@@ -13,6 +13,8 @@ import pytest
 from kipuka_core.testing.server import RunningServer, make_deployment, running_server, wait_until
 from tests.stress.fleet import Answer, Device, enrol, enrol_all, make_fleet, read_books
 
+pytestmark = pytest.mark.long
+
 _DEVICES = 200
 
 

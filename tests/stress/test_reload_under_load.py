@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from kipuka_core.edges.serving.control import command_server
 from kipuka_core.testing.client import EstClient
 from kipuka_core.testing.pki import Leaf, make_csr, make_key, make_root
@@ -33,6 +35,8 @@ from tests.tls_settings.settings_kit import (
     make_site,
     server_leaf,
 )
+
+pytestmark = pytest.mark.long
 
 _RELOADS = 20
 _REQUESTS_BETWEEN = 3

@@ -14,6 +14,8 @@ import pytest
 from kipuka_core.testing.server import RunningServer, make_deployment, running_server
 from tests.stress.fleet import Device, enrol, make_fleet, read_books
 
+pytestmark = pytest.mark.long
+
 _IDLE = 500
 _SLOW = 100
 _ENROLMENTS_A_ROUND = 40

@@ -14,6 +14,8 @@ import pytest
 from kipuka_core.testing.server import wait_until
 from tests.system.system_kit import System, deploy, head, serving
 
+pytestmark = pytest.mark.long
+
 TIMEOUTS = ("handshake_timeout", "header_timeout", "body_timeout", "idle_timeout")
 
 

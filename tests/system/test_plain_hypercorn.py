@@ -23,6 +23,8 @@ from kipuka_core.testing.pki import Leaf, make_csr
 from kipuka_core.testing.server import Deployment, RunningServer, wait_until
 from tests.system.system_kit import System, deploy
 
+pytestmark = pytest.mark.long
+
 _numbers = count()
 CONFIGURED = ("-c", "python:kipuka_core.hypercorn_config")
 Running = tuple[System, str]

@@ -35,10 +35,12 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @contextlib.contextmanager
 def connected(port: int, root_pem: str, data: bytes, *, by: str = BALANCER) -> Iterator[ssl.SSLSocket]:
     context = ssl.create_default_context(cafile=root_pem)
-    with socket.create_connection(("127.0.0.1", port), 60, (by, 0)) as plain:
-        plain.sendall(data)
-        with context.wrap_socket(plain, server_hostname="localhost") as client:
-            yield client
+    plain = socket.create_connection(("127.0.0.1", port), 60, (by, 0))
+    # Wrapped before anything can go wrong: CPython leaves a socket open that is reset while it is being wrapped.
+    with context.wrap_socket(plain, server_hostname="localhost", do_handshake_on_connect=False) as client:
+        socket.socket.sendall(client, data)  # in clear
+        client.do_handshake()
+        yield client
 
 
 def enrol(system: System, source: str, name: str, password: str) -> int:

@@ -37,6 +37,8 @@ from tests.tls_settings.settings_kit import (
     server_leaf,
 )
 
+pytestmark = pytest.mark.long
+
 OTHER_ROOT: Authority = make_root("Other Device Root CA")
 ADMIN_CA: Authority = make_root("Site Admin CA")
 OTHER_ADMIN_CA: Authority = make_root("Other Admin CA")

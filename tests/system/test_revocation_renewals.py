@@ -11,6 +11,8 @@ from kipuka_core.testing.pki import Leaf, make_csr
 from tests.edges.revocation.revocation_kit import crl_der
 from tests.system.system_kit import VENDOR, System, deploy, serving
 
+pytestmark = pytest.mark.long
+
 TOML = """
 [revocation]
 check = "crl"

@@ -23,6 +23,8 @@ from tests.edges.revocation.revocation_kit import (
 )
 from tests.system.system_kit import VENDOR, RawConnection, System, deploy, head, serving
 
+pytestmark = pytest.mark.long
+
 ROOT = make_root("Fleet Root CA")
 FLEET = ROOT.subordinate("Fleet CA")
 BOTH = pytest.mark.parametrize("tls", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -26,6 +26,8 @@ from tests.edges.revocation.revocation_kit import (
 )
 from tests.system.system_kit import VENDOR, System, deploy, serving
 
+pytestmark = pytest.mark.long
+
 REVOKED, UNKNOWN = "certificate_revoked", "revocation_unknown"
 GOOD, BAD = VENDOR.leaf("good"), VENDOR.leaf("bad")
 

@@ -14,6 +14,8 @@ from kipuka_core.config import load
 from kipuka_core.errors import KipukaError
 from kipuka_core.testing.server import Deployment, RunningServer, make_deployment, running_server, wait_until
 
+pytestmark = pytest.mark.long
+
 OLD = ("-tls1_1", "-tls1")
 OPENSSL_CNF = """
 openssl_conf = everything

@@ -17,6 +17,8 @@ from kipuka_core.testing.server import Deployment, RunningServer, make_deploymen
 from tests.startup.starting import check, serve
 from tests.tls_settings.settings_kit import NO_CONNECTION, RawConnection, client_context
 
+pytestmark = pytest.mark.long
+
 
 def deploy(
     directory: Path, *, names: str = '["localhost", "127.0.0.1"]', more: str = "", workers: int = 2
@@ -145,7 +147,7 @@ def test_check_issues_nothing_and_says_what_a_start_would_do(tmp_path: Path) -> 
     )
     assert not (tmp_path / "state" / "tls-self").exists()
     assert not deployment.database.exists()
-    assert deployment.audit_log.read_bytes() == b"", "a sink makes its file, and nothing is in it"
+    assert not deployment.audit_log.exists()
 
 
 @pytest.mark.parametrize(

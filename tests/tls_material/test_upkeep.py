@@ -201,7 +201,7 @@ async def test_news_that_cannot_be_served_leave_the_old_one_and_are_tried_again(
     write_private(site.directory / "moody.pem", b"-----BEGIN CERTIFICATE-----\n")
     site.feels("news")
     (line,) = await site.poll()
-    assert "holds no readable PEM certificate" in line["problem"]
+    assert "holds no PEM certificate" in line["problem"]
     assert site.served == before
     assert any("the old one stays" in warning for warning in site.live.current_warnings())
     site.put(renewed := CA.server())

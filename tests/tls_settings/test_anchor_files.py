@@ -17,6 +17,8 @@ from kipuka_core.testing.server import Deployment
 from tests.startup.starting import Outcome, check, pem, serve
 from tests.tls_settings.settings_kit import DEVICE_ROOT, make_site
 
+pytestmark = pytest.mark.long
+
 LONG_AGO = datetime.now(UTC) - timedelta(days=400)
 TABLES = ("tls.client_auth", "admin.client_auth")
 each_table = pytest.mark.parametrize("table", TABLES)
@@ -41,7 +43,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda _: None, "does not exist"),
     "empty": (_write(b""), "is empty"),
     "blank": (_write(b" \n\n"), "is empty"),
-    "garbage": (_write(os.urandom(200)), "holds no readable PEM certificate"),
+    "garbage": (_write(os.urandom(200)), "holds no PEM certificate"),
     "a directory": (Path.mkdir, "cannot be read: Is a directory"),
     "DER": (_write(DEVICE_ROOT.certificate.public_bytes(Encoding.DER)), "holds no PEM certificate"),
     "cut off after a good one": (_write(GOOD + GOOD[:-40]), "holds 2 certificates, of which only 1 can be read"),

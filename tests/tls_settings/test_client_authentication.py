@@ -24,6 +24,8 @@ from tests.tls_settings.settings_kit import (
 )
 from tests.tls_settings.views import CLIENTS, DEVICE, STRANGER, Site, running_site
 
+pytestmark = pytest.mark.long
+
 ENROL = "/.well-known/est/simpleenroll"
 NOW = datetime.now(UTC)
 each_version = pytest.mark.parametrize("tls", ["1.2", "1.3"])

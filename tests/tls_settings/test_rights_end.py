@@ -22,6 +22,8 @@ from tests.system.system_kit import PKCS10, System
 from tests.tls_settings.settings_kit import DEVICE_ROOT, NO_CONNECTION, RawConnection, client_context, connection
 from tests.tls_settings.views import ADMIN_CA, HEALTH, SECOND_ROOT, Site, running_site
 
+pytestmark = pytest.mark.long
+
 ENROL = "/.well-known/est/simpleenroll"
 MODES = ("optional", "required")
 Ask = Callable[[RawConnection], int | str]

@@ -40,6 +40,8 @@ from tests.tls_settings.settings_kit import (
     make_site,
 )
 
+pytestmark = pytest.mark.long
+
 LISTED, UNLISTED = DEVICE_CA.leaf("listed"), DEVICE_CA.leaf("unlisted")
 RESPONDER = responder_leaf(DEVICE_CA)
 REQUIRED = {"tls.client_auth.mode": '"required"', "tls.client_auth.trust_anchors": '"issuing.pem"'}

@@ -17,6 +17,8 @@ from tests.startup.starting import check, serve
 from tests.tls_settings.settings_kit import BASE, FIPS_SUITES, NO_CONNECTION, Row, make_site, toml_list
 from tests.tls_settings.views import PASSWORD, PASSWORD_VARIABLE, VIEWS, Site, furnish, running_site
 
+pytestmark = pytest.mark.long
+
 AES256, AES128, CHACHA = "AES256-GCM-SHA384", "AES128-GCM-SHA256", "CHACHA20-POLY1305"
 ECDSA, RSA = ([f"ECDHE-{kind}-{cipher}" for cipher in (AES256, AES128, CHACHA)] for kind in ("ECDSA", "RSA"))
 CHAIN = ["localhost", "Site Server CA"]

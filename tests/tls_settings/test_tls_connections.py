@@ -19,6 +19,8 @@ from tests.tls_settings.settings_kit import (
 )
 from tests.tls_settings.views import CLIENTS, HEALTH, Site, openssl_says, running_site, suites
 
+pytestmark = pytest.mark.long
+
 LISTENERS = ("est", "admin")
 each_listener = pytest.mark.parametrize("listener", LISTENERS)
 each_version = pytest.mark.parametrize("tls", ["1.2", "1.3"])

@@ -14,7 +14,7 @@ from kipuka_core.model.revocation import RevocationStatus
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far the clock of a CA may be ahead of ours; what it says is not believed earlier. Ends are taken exactly."""
-MALFORMED = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+MALFORMED = (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
 """What cryptography raises for extensions that cannot be read."""
 
 

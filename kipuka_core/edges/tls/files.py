@@ -27,8 +27,8 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     """All certificates of a PEM text; at least one. Raises ValueError, whose text goes on after the file's name."""
     try:
         certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise ValueError("holds no readable PEM certificate") from None
+    except (ValueError, x509.InvalidVersion):
+        raise ValueError("holds no PEM certificate that can be read") from None
     # The parser passes over a block without its end: a file that was cut off would be fewer certificates, and no error.
     if (begun := len(_BEGIN.findall(pem))) != len(certificates):
         raise ValueError(f"holds {begun} certificates, of which only {len(certificates)} can be read")

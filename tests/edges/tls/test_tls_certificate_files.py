@@ -26,7 +26,7 @@ def test_a_chain_that_was_cut_off_is_an_error(tmp_path: Path, cut_bytes: int) ->
     whole = (CA.pem + ROOT.pem).rstrip()
     file.write_bytes(whole[:-cut_bytes])
     with pytest.raises(
-        ConfigurationError, match=r"2 certificates, of which only 1 can be read|no readable PEM"
+        ConfigurationError, match=r"2 certificates, of which only 1 can be read|no PEM certificate"
     ) as caught:
         load_certificates(str(file))
     assert str(file) in str(caught.value)
