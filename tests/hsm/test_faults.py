@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from kipuka_hsm.store import PROVIDER
 
 from kipuka_core import ConfigurationError, Event, KeyStore, Signer, TokenHealth, Unavailable
 from kipuka_core.testing.pki import make_key
 from kipuka_core.testing.server import wait_until
 from kipuka_core.testing.services import make_services
+from kipuka_hsm.store import PROVIDER
 from tests.hsm.softhsm import PIN, FaultyModule, SoftHsm
 
 URI = "pkcs11:token=kipuka;object=issuing"

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from kipuka_hsm.store import PROVIDER
 
 from kipuka_core import KeyStore, Provider
 from kipuka_core.testing.contracts.key_store import KeyStoreContract
 from kipuka_core.testing.pki import make_key
+from kipuka_hsm.store import PROVIDER
 from tests.hsm.softhsm import PIN, SO_PIN, SoftHsm
 
 
