@@ -30,8 +30,9 @@ def test_a_device_enrols_and_renews_and_others_verify_its_certificate(
 ) -> None:
     site = make_site(tmp_path / "site", hsm, key_type)
     with site.serving() as system:
-        first = enrolled(system, "device-1")
-        again = system.client(first).reenrol(make_csr(make_key(), "device-1", ["dns:device-1"])).certificate()
+        first = enrolled(system, "device-1.example")
+        csr = make_csr(make_key(), "device-1.example", ["dns:device-1.example"])
+        again = system.client(first).reenrol(csr).certificate()
         status, (ca,) = site.admin(system.server, "cas")
         assert status == 200
         assert (ca["id"], ca["hsm_backed"], ca["key_type"], ca["health"]) == ("devices", True, key_type, "healthy")
@@ -41,7 +42,7 @@ def test_a_device_enrols_and_renews_and_others_verify_its_certificate(
         file.write_bytes(certificate.public_bytes(Encoding.PEM))
         ca_file = site.deployment.directory / "device-ca.pem"
         run("openssl", "verify", "-x509_strict", "-CAfile", ca_file, file)
-        run(Path(sys.executable).with_name("lint_pkix_cert"), "lint", "-s", "INFO", file)
+        run(Path(sys.executable).with_name("lint_pkix_cert"), "lint", "-s", "WARNING", file)
 
 
 def test_sixty_four_at_once_over_two_workers_all_succeed(site: HsmSite) -> None:
