@@ -8,7 +8,7 @@ DISTRIBUTIONS := $(patsubst %/,%,$(dir $(wildcard pyproject.toml plugins/*/pypro
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-all lint type imports docs bench format dist clean system-packages scanners
+.PHONY: help run test test-all lint type imports docs bench bench-hsm format dist clean system-packages scanners
 
 help:  ## show these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ docs: $(VENV)/.installed-dev  ## regenerate the generated pages
 
 bench: $(VENV)/.installed-dev  ## server CPU per request beside the bare cryptography
 	$(BIN)/python -m tests.bench.run
+
+bench-hsm: $(VENV)/.installed-dev system-packages  ## a token through kipuka beside the bare token
+	$(BIN)/python -m tests.bench.hsm
 
 format: $(VENV)/.installed-dev  ## let ruff write the layout
 	$(BIN)/ruff check --fix .
