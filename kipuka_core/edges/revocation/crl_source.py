@@ -68,10 +68,10 @@ class CrlSource:
         if self._held is not None and now < self._held.until:
             return self._held
         if self._failed is not None and now < self._failed.until:
-            raise self._failed.error
+            raise self._failed.error.with_traceback(None)  # it would grow with every request
         renewed = await self._flights.start(self._epoch, lambda: self._renewed(now))
         if isinstance(renewed, SourceFailed):
-            raise renewed
+            raise renewed.with_traceback(None)
         return renewed
 
     def held(self) -> Held | None:
