@@ -176,10 +176,10 @@ class _Builder:
         policies = tuple(
             [NamedPolicy(table.name, await opener.open("policy", table, Policy)) for table in config.policies]
         )
-        # Password hashes have threads of their own: guessing passwords shall not delay signatures.
-        opener = replace(opener, services=replace(services, run_blocking=BlockingWork().run))
+        # Password hashes have threads of their own: guessing passwords shall not delay signatures, nor stop a reload.
+        hashing = replace(opener, services=replace(services, run_blocking=BlockingWork().run))
         authenticators = {
-            table.name: await opener.open("authenticator", table, Authenticator) for table in config.authenticators
+            table.name: await hashing.open("authenticator", table, Authenticator) for table in config.authenticators
         }
         self.warnings.extend(checks.idle_providers(config, plugins))
         checks.check_together(
@@ -245,7 +245,7 @@ class _Builder:
             standing=standing,
             revocation=revocation,
             warnings=self.warnings,
-            open_tls=opener.tls_material,
+            open_tls=replace(opener, services=replace(services, run_blocking=BlockingWork().run)).tls_material,
         )
 
     def _services(self, store: SqlStore, all_labels: tuple[Label, ...], anchors: list[x509.Certificate]) -> Services:

@@ -8,12 +8,14 @@ from datetime import datetime
 from hashlib import sha256
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import Config, PluginTable
 from kipuka_core.domain.ports import ServerIdentity, TlsMaterial
 from kipuka_core.edges.tls.anchors import load_anchors
+from kipuka_core.edges.tls.ciphers import suites_for_key
 from kipuka_core.edges.tls.context import ServerTls
 from kipuka_core.edges.tls.files import load_certificates
 from kipuka_core.edges.tls.server_certificate import (
@@ -33,6 +35,8 @@ class ServerChain:
     file: str
     certificates: tuple[x509.Certificate, ...]
     surroundings: Surroundings = field(default_factory=Surroundings)
+    is_stand_in: bool = False
+    """Not what is served: a dry run's, until the next start has one issued."""
 
     def inspect(self, now: datetime) -> list[str]:
         """What clients may dislike in it. Raises ConfigurationError for a certificate that is not in time."""
@@ -40,6 +44,8 @@ class ServerChain:
 
     def remarks(self, now: datetime) -> list[Remark]:
         """Everything that there is to say of it. Raises as :meth:`inspect` does."""
+        if self.is_stand_in:
+            return []
         leaf, *above = self.certificates
         return remarks_on_server_certificate(leaf, tuple(above), now, self.file, self.surroundings)
 
@@ -92,7 +98,16 @@ class ListenerMaterial:
                 found.extend(where + line for line in chain.inspect(now))
             except ConfigurationError as error:
                 found.append(str(error))
-        return list(dict.fromkeys((*found, *self.anchor_warnings(now))))
+        return list(dict.fromkeys((*found, *self.suite_warnings(), *self.anchor_warnings(now))))
+
+    def suite_warnings(self) -> list[str]:
+        """Of these, what is about cipher suites."""
+        leaf = self.chain.certificates[0]
+        if self.tls.min_version == "1.3" or suites_for_key(self.tls.cipher_suites, leaf.public_key()):
+            return []
+        kind = "RSA" if isinstance(leaf.public_key(), rsa.RSAPublicKey) else "ECDSA"
+        problem = "none of the list is for the server's key, so no TLS 1.2 client can connect"
+        return [f"cipher_suites: {problem}; add TLS_ECDHE_{kind}_… ones"]
 
     def anchor_warnings(self, now: datetime) -> list[str]:
         """Of these, what is about trust anchors."""
@@ -190,7 +205,7 @@ async def _identity(
         del assembly.warnings[warned_before:]
     file = identity.certificate_file
     surroundings = Surroundings((*assembly.own_issuers, *trust.listed), _hosts(assembly.config, table))
-    return identity, ServerChain(file, load_certificates(file), surroundings), remarks
+    return identity, ServerChain(file, load_certificates(file), surroundings, identity.is_stand_in), remarks
 
 
 def _hosts(config: Config, table: PluginTable) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def _trust_anchors(path: Path | str | None) -> str:
 def _admin(trust_anchors: Path | str | None) -> str:
     if trust_anchors is None:
         return (
-            "# Administrators show a certificate by a CA of their own. Without it, only liveness is answered.\n"
+            "# Administrators show a certificate by a CA of their own. Without it: /live and /ready only.\n"
             "# [admin.client_auth]\n"
             '# trust_anchors = "…"'
         )

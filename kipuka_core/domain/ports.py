@@ -180,6 +180,8 @@ class ServerIdentity:
     certificate_file: str
     key_file: str
     key_password: bytes | None = field(default=None, repr=False)
+    is_stand_in: bool = False
+    """True: only a dry run sees it, in place of one that the next start would make; it is not judged."""
 
 
 class TlsMaterial(Port):

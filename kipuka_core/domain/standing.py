@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from cryptography import x509
 
@@ -18,6 +18,9 @@ from kipuka_core.model.revocation import RevocationStatus
 
 log = logging.getLogger(__name__)
 
+_LOG_INTERVAL = timedelta(minutes=1)
+_LOGGED_AT_MOST = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateStanding:
@@ -28,6 +31,8 @@ class CertificateStanding:
     """None: ``[revocation] check`` is ``none``, and only the store is asked."""
     soft_fail: bool
     own_issuers: Callable[[], Sequence[x509.Certificate]]
+    _logged: dict[str, datetime] = field(default_factory=dict, repr=False, compare=False)
+    """When ``soft_fail`` was logged, by its reason."""
 
     async def check(self, chain: Sequence[x509.Certificate], now: datetime) -> None:
         """Accept a verified chain, leaf first, anchor last.
@@ -51,7 +56,18 @@ class CertificateStanding:
                     "it cannot be found out whether the client certificate is revoked; repeat the request later",
                     code="revocation_unknown",
                 )
-            log.warning("a client certificate of unknown revocation status is accepted: %s", answer.detail)
+            if self._is_new(answer.detail, now):
+                log.warning("a client certificate of unknown revocation status is accepted: %s", answer.detail)
+
+    def _is_new(self, detail: str, now: datetime) -> bool:
+        """Whether it was not logged within the last minute: a device repeats its requests."""
+        last = self._logged.get(detail)
+        if last is not None and abs(now - last) < _LOG_INTERVAL:
+            return False
+        if len(self._logged) >= _LOGGED_AT_MOST:
+            self._logged.clear()
+        self._logged[detail] = now
+        return True
 
     async def _record(self, chain: Sequence[x509.Certificate]) -> RecordedCertificate | None:
         leaf = chain[0]

@@ -20,6 +20,7 @@ class BlockingWork:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or max(2, os.cpu_count() or 2)
         self._limiter: anyio.CapacityLimiter | None = None
+        self._admitted = 0
 
     async def run(self, function: Callable[..., ResultT], *arguments: object) -> ResultT:
         """Return ``function(*arguments)``.
@@ -28,8 +29,13 @@ class BlockingWork:
         """
         if self._limiter is None:  # belongs to the event loop that uses it
             self._limiter = anyio.CapacityLimiter(self._threads)
-        if self._limiter.statistics().tasks_waiting >= self._threads * _WAITING_PER_THREAD:
+        # Counted here: those that have come within one turn of the event loop do not wait yet, as anyio sees it.
+        if self._admitted >= self._threads * (1 + _WAITING_PER_THREAD):
             raise Unavailable(
                 "the server is overloaded; repeat the request later", retry_after_seconds=10, code="overloaded"
             )
-        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+        self._admitted += 1
+        try:
+            return await anyio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+        finally:
+            self._admitted -= 1

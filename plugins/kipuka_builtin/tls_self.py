@@ -146,7 +146,7 @@ class TlsSelf(TlsMaterial):
         check_permissions(pair.file, self._services)
         if self._problem:
             self._services.warn(f"{_TABLE}: {self._problem}")
-        return ServerIdentity(str(pair.file), str(pair.file))
+        return ServerIdentity(str(pair.file), str(pair.file), is_stand_in=self._files is self._rehearsal)
 
     async def upkeep(self) -> bool:
         """Renew when that is due. True once after another pair has come, whoever renewed it.

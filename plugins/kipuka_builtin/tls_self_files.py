@@ -111,12 +111,15 @@ class PairDirectory:
 
     def _remove_all_but(self, kept: set[str]) -> None:
         for each in self.path.iterdir():
-            if each.name not in kept and not each.is_dir():
+            is_ours = each.name.startswith("server-") or each.name == f"{_CURRENT}.new"
+            if is_ours and each.name not in kept and not each.is_dir():
                 each.unlink()
 
     def _open_lock(self) -> int:
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
+            if self.path.is_symlink():  # whoever put it there would have files of his choice deleted
+                raise ConfigurationError(shown(self.path), "is a symbolic link: put a directory there")
             if stat.S_IMODE(self.path.stat().st_mode) & GROUP_AND_OTHERS:
                 self.path.chmod(0o700)
             return os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

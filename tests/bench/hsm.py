@@ -32,7 +32,7 @@ from tests.hsm.hsm_site import URI, HsmSite, make_site
 from tests.hsm.softhsm import LIBRARY, PIN, SoftHsm, make_softhsm
 
 WORKERS, SESSIONS, CLIENTS = 2, 4, 64
-_AUTH = f'[auth]\norder = ["basic"]\n[auth.basic]\nusers_file = "users"\n[enrollment]\nsubject_binding = "any"\n'
+_AUTH = '[auth]\norder = ["basic"]\n[auth.basic]\nusers_file = "users"\n[enrollment]\nsubject_binding = "any"\n'
 _ROUNDS = 5
 _SIGNATURES = 400
 RATE_AT_LEAST, STEP_AT_MOST = 0.8, 1.5
@@ -51,8 +51,8 @@ def rates(directory: Path, seconds: float) -> tuple[float, float]:
     with site.serving() as system:
         generator = [
             sys.executable, "-m", "tests.bench.generator", "-url", f"https://localhost:{system.server.est_port}",
-            "-op", "simpleenroll", "-c", str(CLIENTS), "-d", str(seconds), "-keepalive", "-user", USER, "-pass", PASSWORD,
-            "-json",
+            "-op", "simpleenroll", "-c", str(CLIENTS), "-d", str(seconds), "-keepalive", "-user", USER,
+            "-pass", PASSWORD, "-json",
         ]  # fmt: skip
         done = subprocess.run(generator, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
@@ -61,7 +61,9 @@ def rates(directory: Path, seconds: float) -> tuple[float, float]:
 
 def _bare_rate(site: HsmSite, hsm: SoftHsm, seconds: float) -> float:
     """What ``kipuka hsm test`` prints for as many sessions as the workers have together."""
-    printed = site.deployment.kipuka("hsm", "test", URI, "--seconds", str(seconds), **hsm.environment).stdout
+    printed = site.deployment.kipuka(
+        "hsm", "test", URI, "--seconds", str(seconds), check=True, **hsm.environment
+    ).stdout
     line = next(line for line in printed.splitlines() if line.startswith(f"{WORKERS * SESSIONS} sessions"))
     return float(line.split()[2])
 

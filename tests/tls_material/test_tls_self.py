@@ -110,6 +110,18 @@ async def test_key_and_directory_are_for_their_owner_alone(ca: OwnCa) -> None:
     assert mode_of(current(ca)) == 0o600
 
 
+async def test_a_directory_that_is_a_symbolic_link_is_refused_and_its_target_left_alone(ca: OwnCa) -> None:
+    target = ca.directory / "precious"
+    target.mkdir(mode=0o755)
+    (target / "file").write_text("precious")
+    (ca.directory / "tls-self").symlink_to(target)
+    async with ca.material() as port:
+        with pytest.raises(ConfigurationError, match="symbolic link"):
+            await port.server_identity()
+    assert [file.name for file in target.iterdir()] == ["file"]
+    assert mode_of(target) == 0o755
+
+
 async def test_a_key_that_others_can_read_is_warned_of(ca: OwnCa) -> None:
     async with ca.material() as port:
         await port.server_identity()

@@ -8,8 +8,8 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
 
+from kipuka_core.edges.tls.ciphers import suites_for_key
 from kipuka_core.edges.tls.context import ServerTls, build_context
 from kipuka_core.edges.tls.server_certificate import CMC_RA, extension_of, is_self_signed
 from kipuka_core.model.cipher_suites import TLS12_SUITES, TLS13_SUITES
@@ -65,11 +65,10 @@ def offered_suites(tls: ServerTls, leaf: x509.Certificate) -> dict[str, list[str
 
     Raises ConfigurationError for certificate, key or suites that OpenSSL refuses.
     """
-    kind = "_RSA_" if isinstance(leaf.public_key(), rsa.RSAPublicKey) else "_ECDSA_"
     names = [_IANA.get(suite["name"], suite["name"]) for suite in build_context(tls).get_ciphers()]
     offered = {"1.3": [name for name in names if "_WITH_" not in name]}
     if tls.min_version == "1.2":
-        offered["1.2"] = [name for name in names if kind in name]
+        offered["1.2"] = suites_for_key(names, leaf.public_key())
     return offered
 
 

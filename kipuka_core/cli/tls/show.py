@@ -14,6 +14,7 @@ from kipuka_core.cli.tls.describe import anchor_facts, certificate_facts, chain_
 from kipuka_core.config import Config
 
 _WIDTH = 16
+_STAND_IN = "(the next start has it issued)"
 
 
 @click.command()
@@ -55,7 +56,7 @@ async def describe_listeners(config: Config) -> list[dict[str, Any]]:
                 {
                     "listener": name,
                     "listen": str(listen),
-                    "certificate_file": material.chain.file,
+                    "certificate_file": _STAND_IN if material.chain.is_stand_in else material.chain.file,
                     "certificate": certificate_facts(leaf, moment),
                     "chain": chain_facts(above, moment),
                     "min_version": material.tls.min_version,
@@ -64,6 +65,7 @@ async def describe_listeners(config: Config) -> list[dict[str, Any]]:
                     "trust_anchors": anchor_facts(material.trust.listener, assembly.own_issuers, moment),
                     "warnings": [
                         *(str(each) for each in remarks if each.is_warning),
+                        *material.suite_warnings(),
                         *material.anchor_warnings(moment),
                     ],
                     "notes": [str(each) for each in remarks if not each.is_warning],

@@ -67,7 +67,7 @@ class AdminRule:
             raise NotAuthenticated("this needs the client certificate of an administrator", code="no_credential")
         try:
             return self._administrator(chain, now)
-        except (ValueError, UnsupportedAlgorithm):
+        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
             raise NotAuthenticated("the client certificate cannot be read", code="unreadable_certificate") from None
 
     def _administrator(self, chain: Sequence[x509.Certificate], now: datetime) -> Administrator:

@@ -116,8 +116,8 @@ class Health:
     """What ``/admin/health`` tells.
 
     Unhealthy: the database does not work, or no CA does. Degraded: something else does not work, a token has lost
-    sessions, or a server certificate that is served has ended (``is_certificate_over``). Warnings alone do not make a server degraded: most
-    are about its configuration, and an alarm that never ends is none.
+    sessions, or a server certificate that is served has ended (``is_certificate_over``). Warnings alone do not make a
+    server degraded: most are about its configuration, and an alarm that never ends is none.
     """
 
     checks: HealthChecks

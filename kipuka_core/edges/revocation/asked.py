@@ -25,11 +25,13 @@ class Finding:
     status: RevocationStatus
     detail: str
     until: datetime | None = None
+    is_ours: bool = False
+    """It is unknown because this server is too busy, so it is not worth remembering."""
 
 
-def unknown(detail: str) -> Finding:
+def unknown(detail: str, *, is_ours: bool = False) -> Finding:
     """No answer; ``detail`` says why."""
-    return Finding(RevocationStatus.UNKNOWN, detail)
+    return Finding(RevocationStatus.UNKNOWN, detail, is_ours=is_ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Asked:
 
     certificate: x509.Certificate
     issuer: x509.Certificate
-    is_ca: bool
+    is_ca: bool | None
+    """None: it cannot be read."""
     points: tuple[DistributionPoint, ...]
     responders: tuple[str, ...]
     note: str = ""
@@ -74,7 +77,7 @@ def ask_about(certificate: x509.Certificate, issuer: x509.Certificate) -> Asked:
         )
     except MALFORMED:
         # OpenSSL verified it all the same. A configured CRL or responder may still know it.
-        return Asked(certificate, issuer, is_ca=False, points=(), responders=(), note="its extensions cannot be read")
+        return Asked(certificate, issuer, is_ca=None, points=(), responders=(), note="its extensions cannot be read")
 
 
 def _is_ca(extensions: x509.Extensions) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -21,13 +21,15 @@ from kipuka_core.edges.revocation.crl_source import Held
 from kipuka_core.edges.revocation.crls import CrlLookup, Get
 from kipuka_core.edges.revocation.memory import Memory, SingleFlight
 from kipuka_core.edges.revocation.responders import OcspLookup, Post
-from kipuka_core.edges.revocation.trouble import RETRY_SECONDS, Complaints
+from kipuka_core.edges.revocation.trouble import RETRY_SECONDS, Complaints, clock_from
 from kipuka_core.model.revocation import RevocationAnswer, RevocationStatus
 
 log = get_logger()
 
 PATIENCE = 2.5
 """How many times ``timeout`` a request waits for the status of a chain: by OCSP, by CRL, and some for itself."""
+_HELD_SHARE = 0.25
+"""The part of it, in times ``timeout``, that is kept for CRLs that are held, when nobody has answered until then."""
 _REMEMBERED_FINDINGS = 10_000
 _WORST_FIRST = (RevocationStatus.REVOKED, RevocationStatus.UNKNOWN, RevocationStatus.GOOD)
 
@@ -60,14 +62,23 @@ class RevocationChecker:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         cache_ttl, complaints = timedelta(seconds=settings.cache_ttl_seconds), Complaints()
+        self._complaints = complaints
         self._crls: CrlLookup | None = None
         self._ocsp: OcspLookup | None = None
         if settings.check != "ocsp":
             self._crls = CrlLookup(settings.crls, get, run_blocking, cache_ttl=cache_ttl, complaints=complaints)
         if settings.check != "crl":
-            self._ocsp = OcspLookup(settings.responder, post, run_blocking, cache_ttl=cache_ttl, complaints=complaints)
+            self._ocsp = OcspLookup(
+                settings.responder,
+                post,
+                run_blocking,
+                cache_ttl=cache_ttl,
+                timeout_seconds=settings.timeout_seconds,
+                complaints=complaints,
+            )
         self._clock = clock
-        self._patience_seconds = PATIENCE * settings.timeout_seconds
+        self._patience_seconds = (PATIENCE - _HELD_SHARE) * settings.timeout_seconds
+        self._held_seconds = _HELD_SHARE * settings.timeout_seconds
         self._findings: Memory[bytes, Finding] = Memory(_REMEMBERED_FINDINGS)
         self._flights = SingleFlight()
         self._epoch = 0
@@ -75,14 +86,15 @@ class RevocationChecker:
     async def status_of(self, chain: Sequence[x509.Certificate], now: datetime) -> RevocationAnswer:
         """The worst status among the certificates of a verified chain, leaf first, below its anchor. Never raises."""
         try:
-            async with asyncio.timeout(self._patience_seconds):
-                findings = await asyncio.gather(*(self._status(each, issuer, now) for each, issuer in pairwise(chain)))
-        except TimeoutError:
-            # What is under way goes on, and the next request finds its result.
-            return RevocationAnswer(RevocationStatus.UNKNOWN, "its sources take too long to answer")
+            findings = await asyncio.gather(*(self._in_time(each, issuer, now) for each, issuer in pairwise(chain)))
         except Exception as error:
             log.exception("a revocation status cannot be found out")
             return RevocationAnswer(RevocationStatus.UNKNOWN, f"internal error: {type(error).__name__}")
+        for (_, issuer), finding in zip(pairwise(chain), findings, strict=True):
+            if finding.status is RevocationStatus.UNKNOWN:
+                # By issuer: a CRL server that is away may leave a whole fleet of devices unknown.
+                name = issuer.subject.rfc4514_string()
+                self._complaints.about(f"issuer {name}", finding.detail, event="revocation status unknown")
         for status in _WORST_FIRST:
             details = [each.detail for each in findings if each.status is status]
             if details:
@@ -108,6 +120,20 @@ class RevocationChecker:
         if self._crls is not None:
             await self._crls.close()
 
+    async def _in_time(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> Finding:
+        """The finding, or after the time that a request waits, what the CRLs say that are held."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_seconds):
+                return await self._status(certificate, issuer, now)
+        # What is under way goes on, and the next request finds its result.
+        asked = ask_about(certificate, issuer)
+        finding = None
+        if self._crls is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._held_seconds):
+                    finding = await self._crls.find_held(asked, now)
+        return finding or unknown(f"{asked}: its sources take too long to answer")
+
     async def _status(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> Finding:
         key = certificate.fingerprint(hashes.SHA256()) + issuer.fingerprint(hashes.SHA256())
         known = self._findings.get(key)
@@ -118,16 +144,18 @@ class RevocationChecker:
     async def _find(
         self, key: bytes, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime
     ) -> Finding:
-        epoch = self._epoch
+        epoch, clock = self._epoch, clock_from(now)
         finding = await self._asked_everywhere(ask_about(certificate, issuer), now)
+        if finding.is_ours:
+            return finding
         if finding.until is None:
-            finding = Finding(finding.status, finding.detail, now + timedelta(seconds=RETRY_SECONDS))
+            finding = Finding(finding.status, finding.detail, clock() + timedelta(seconds=RETRY_SECONDS))
         if epoch == self._epoch:
             self._findings.put(key, finding)
         return finding
 
     async def _asked_everywhere(self, asked: Asked, now: datetime) -> Finding:
-        reasons = [asked.note] if asked.note else []
+        reasons, is_ours = [asked.note] if asked.note else [], False
         for source in (self._ocsp, self._crls):
             if source is None:
                 continue
@@ -135,7 +163,8 @@ class RevocationChecker:
             if finding.status is not RevocationStatus.UNKNOWN:
                 return finding
             reasons.append(finding.detail)
-        return unknown(f"{asked}: {'; '.join(reasons)}")
+            is_ours = is_ours or finding.is_ours
+        return unknown(f"{asked}: {'; '.join(reasons)}", is_ours=is_ours)
 
 
 @asynccontextmanager

@@ -12,14 +12,15 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
 from kipuka_core.edges.revocation.asked import CLOCK_SKEW, MALFORMED, Asked
 from kipuka_core.edges.revocation.signatures import weak_hash
-from kipuka_core.model.fingerprints import public_key_id
 
 MAX_CRL_BYTES = 64 * 1024 * 1024
 _PEM = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+_BEGIN = re.compile(rb"-----BEGIN X509 CRL-----")
 _READ_EXTENSIONS = {
     ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
     ExtensionOID.CRL_NUMBER,
@@ -33,7 +34,7 @@ class CrlUnusable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Scope:
+class Scope:
     """Which certificates of its issuer a CRL is about (RFC 5280 5.2.5)."""
 
     only_users: bool = False
@@ -43,6 +44,8 @@ class _Scope:
 
     def covers(self, asked: Asked) -> bool:
         """RFC 5280 6.3.3 (b)(2)."""
+        if asked.is_ca is None and (self.only_users or self.only_cas):
+            return False
         if (self.only_users and asked.is_ca) or (self.only_cas and not asked.is_ca):
             return False
         if self.names is None:
@@ -61,10 +64,12 @@ class Crl:
     """Of the issuer's key, where the CRL says it."""
     this_update: datetime
     next_update: datetime | None
+    number: int | None
+    """CRLNumber (RFC 5280 5.2.3)."""
     revoked_serials: frozenset[int]
-    scope: _Scope
+    scope: Scope
     signed: x509.CertificateRevocationList = field(repr=False)
-    _signers: dict[str, str] = field(default_factory=dict, repr=False)
+    _signers: dict[bytes, str] = field(default_factory=dict, repr=False)
 
     def is_for(self, asked: Asked) -> bool:
         """Whether it is of the certificate's issuer, by name and key, and the certificate is in its scope."""
@@ -83,14 +88,20 @@ class Crl:
             return f"is a CRL that has ended (nextUpdate {self.next_update:%Y-%m-%d %H:%M:%S} UTC)"
         return ""
 
+    def is_newer_than(self, other: Crl) -> bool:
+        """By thisUpdate or CRLNumber; both are of the same issuer and scope."""
+        if self.number is not None and other.number is not None and self.number > other.number:
+            return True
+        return self.this_update > other.this_update
+
     def known_problem_with(self, issuer: x509.Certificate) -> str | None:
         """What :meth:`problem_with` has found before; None when it has to be called."""
-        return self._signers.get(public_key_id(issuer))
+        return self._signers.get(_fingerprint(issuer))
 
     def problem_with(self, issuer: x509.Certificate) -> str:
         """Why ``issuer`` did not or must not sign this CRL; empty when it did. Slow, and remembered."""
         problem = _signature_problem(self.signed, issuer)
-        self._signers[public_key_id(issuer)] = problem
+        self._signers[_fingerprint(issuer)] = problem
         return problem
 
     def says(self, certificate: x509.Certificate) -> bool:
@@ -105,6 +116,9 @@ def parse_crls(data: bytes) -> tuple[Crl, ...]:
     attribute certificates, or has a critical extension that is unknown here.
     """
     blocks = _PEM.findall(data)
+    # A file that was cut off would be fewer CRLs, and no error.
+    if blocks and (begun := len(_BEGIN.findall(data))) != len(blocks):
+        raise CrlUnusable(f"holds {begun} CRLs, of which only {len(blocks)} can be read")
     try:
         if blocks:
             return tuple(_parsed(x509.load_pem_x509_crl(block)) for block in blocks)
@@ -130,6 +144,7 @@ def _parsed(crl: x509.CertificateRevocationList) -> Crl:
         key_id=_authority_key_id(extensions),
         this_update=crl.last_update_utc,
         next_update=crl.next_update_utc,
+        number=_number(extensions),
         revoked_serials=frozenset(entry.serial_number for entry in crl if _is_revoked(entry)),
         scope=_scope(extensions),
         signed=crl,
@@ -147,11 +162,11 @@ def _is_revoked(entry: x509.RevokedCertificate) -> bool:
     return reason is not x509.ReasonFlags.remove_from_crl
 
 
-def _scope(extensions: x509.Extensions) -> _Scope:
+def _scope(extensions: x509.Extensions) -> Scope:
     try:
         point = extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
     except x509.ExtensionNotFound:
-        return _Scope()
+        return Scope()
     if point.indirect_crl:
         raise CrlUnusable("is an indirect CRL; only those of the certificates' own issuer are read")
     if point.only_some_reasons is not None:
@@ -160,11 +175,23 @@ def _scope(extensions: x509.Extensions) -> _Scope:
         raise CrlUnusable("is about attribute certificates")
     if point.relative_name is not None:
         raise CrlUnusable("has a distribution point by relative name, which is not read here")
-    return _Scope(
+    return Scope(
         only_users=point.only_contains_user_certs,
         only_cas=point.only_contains_ca_certs,
         names=None if point.full_name is None else tuple(point.full_name),
     )
+
+
+def _fingerprint(issuer: x509.Certificate) -> bytes:
+    """Of the whole certificate: two of the same key can differ in what they allow."""
+    return issuer.fingerprint(hashes.SHA256())
+
+
+def _number(extensions: x509.Extensions) -> int | None:
+    try:
+        return extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _authority_key_id(extensions: x509.Extensions) -> bytes | None:

@@ -16,14 +16,37 @@ from kipuka_core.edges.revocation.asked import Asked, Finding, unknown
 from kipuka_core.edges.revocation.crl import Crl
 from kipuka_core.edges.revocation.crl_source import CrlSource, Held, file_reader
 from kipuka_core.edges.revocation.memory import Memory
-from kipuka_core.edges.revocation.trouble import Complaints, SourceFailed, shown_url
+from kipuka_core.edges.revocation.trouble import RETRY_SECONDS, Complaints, SourceFailed, shown_url
 from kipuka_core.errors import ConfigurationError, Unavailable
+from kipuka_core.model.fingerprints import public_key_id
 from kipuka_core.model.revocation import RevocationStatus
 
 Get = Callable[[str], Awaitable[bytes]]
 """Fetches what is behind a URL; raises SourceFailed."""
 _MAX_POINT_URLS = 4
 _REMEMBERED_POINTS = 100
+
+
+class _Question:
+    """What one look-up asks about, and why it has no answer so far."""
+
+    def __init__(self, asked: Asked, now: datetime) -> None:
+        self.asked = asked
+        self.now = now
+        self.key_id = public_key_id(asked.issuer)
+        self._troubles: dict[str, None] = {}
+        self._is_ours = False
+
+    def trouble(self, text: str, *, is_ours: bool = False) -> None:
+        """Remember one reason; ``is_ours``: this server is too busy."""
+        self._troubles[text] = None
+        self._is_ours = self._is_ours or is_ours
+
+    def unanswered(self) -> Finding:
+        """Unknown, with all reasons."""
+        issuer = self.asked.issuer.subject.rfc4514_string()
+        nothing = f"no CRL of {issuer} is configured, and the certificate names none"
+        return unknown("; ".join(self._troubles) or nothing, is_ours=self._is_ours)
 
 
 class CrlLookup:
@@ -49,17 +72,26 @@ class CrlLookup:
 
     async def find(self, asked: Asked, now: datetime) -> Finding:
         """What CRLs say of a certificate; unknown, with all reasons, when none of them counts."""
-        problems: list[str] = []
+        question = _Question(asked, now)
         for sources in (self._files, self._urls):
-            found = await asyncio.gather(*(self._ask(source, asked, now, problems) for source in sources))
+            found = await asyncio.gather(*(self._ask(source, question) for source in sources))
             decided = _decided(found)
             if decided is not None:
                 return decided
         for source in self._points_of(asked):
-            decided = await self._ask(source, asked, now, problems, is_expected=True)
+            decided = await self._ask(source, question, is_expected=True)
             if decided is not None:
                 return decided
-        return unknown("; ".join(dict.fromkeys(problems)) or "no CRL is configured for it, and it names none")
+        return question.unanswered()
+
+    async def find_held(self, asked: Asked, now: datetime) -> Finding | None:
+        """What CRLs say that have been read already; no source is waited for."""
+        question = _Question(asked, now)
+        for sources in (self._files, self._urls, list(self._points_of(asked))):
+            decided = _decided([await self._read(source, source.held(), question) for source in sources])
+            if decided is not None:
+                return decided
+        return None
 
     async def prepare(self, now: datetime) -> list[Held]:
         """Read every configured file; nothing changes yet. Raises ConfigurationError."""
@@ -96,41 +128,77 @@ class CrlLookup:
                 self._points.put(url, source)
             yield source
 
-    async def _ask(
-        self, source: CrlSource, asked: Asked, now: datetime, problems: list[str], *, is_expected: bool = False
-    ) -> Finding | None:
-        """The finding of one source, None when it has no CRL that counts; then ``problems`` says why, if it should."""
+    async def _ask(self, source: CrlSource, question: _Question, *, is_expected: bool = False) -> Finding | None:
+        """The finding of one source, None when it has no CRL that counts; then the question knows why, if it should."""
         try:
-            held = await source.current(now)
+            held = await source.current(question.now)
         except SourceFailed as error:
-            problems.append(str(error))
-            self._complaints.about(source.name, error.problem)
-            return None
-        found, wrong = [], []
-        relevant = [crl for crl in held.crls if crl.is_for(asked)]
-        for crl in relevant:
-            problem = crl.problem_at(now) or await self._signature_problem(crl, asked)
-            if problem:
-                wrong.append(problem)
-            else:
-                found.append(_finding(crl, asked, source.name, held.until))
-        for problem in wrong:
-            self._complaints.about(source.name, problem)
-        if not wrong:
+            question.trouble(str(error), is_ours=error.is_ours)
+            if not error.is_ours:
+                self._complaints.about(source.name, error.problem)
+            return await self._read(source, source.held(), question)
+        is_in_order = await self._verify(source, held, question)
+        if is_in_order:
             self._complaints.settled(source.name)
-        if is_expected and not relevant:
-            wrong.append("has no CRL of its issuer that is about it")
-        problems.extend(f"{source.name} {problem}" for problem in wrong)
-        return _decided(found)
+        if is_expected and not any(crl.is_for(question.asked) for crl in held.crls):
+            question.trouble(f"{source.name} has no CRL of its issuer that is about it")
+        return await self._proven(source, held, question)
+
+    async def _read(self, source: CrlSource, held: Held | None, question: _Question) -> Finding | None:
+        """The finding of one source that is away: by what was read last, as long as it counts."""
+        if held is not None:
+            await self._verify(source, held, question)
+        return await self._proven(source, held, question)
+
+    async def _verify(self, source: CrlSource, held: Held, question: _Question) -> bool:
+        """Keep those that the issuer did sign. Whether nothing is wrong with any that is for the certificate."""
+        is_in_order = True
+        for crl in held.crls:
+            if not crl.is_for(question.asked):
+                continue
+            try:
+                problem = await self._problem(source, crl, held, question)
+            except Unavailable:
+                is_in_order = False
+                question.trouble(f"{source.name} is not verified, because the server is overloaded", is_ours=True)
+                continue
+            if problem:
+                is_in_order = False
+                question.trouble(f"{source.name} {problem}")
+                self._complaints.about(source.name, problem)
+            else:
+                source.prove(crl, question.key_id, source.end_of(crl, held.read_at))
+        return is_in_order
+
+    async def _problem(self, source: CrlSource, crl: Crl, held: Held, question: _Question) -> str:
+        """Why a CRL does not count. Raises Unavailable."""
+        problem = crl.problem_at(question.now)
+        if not problem and source.end_of(crl, held.read_at) <= question.now:
+            problem = "is a CRL that has ended (without nextUpdate, and not read for long)"
+        problem = problem or await self._signature_problem(crl, question.asked)
+        newer = source.newer(crl, question.key_id)
+        if not problem and newer is not None:
+            problem = f"gives a CRL older than the one before it (thisUpdate {newer.this_update:%Y-%m-%d %H:%M:%S} UTC)"
+        return problem
+
+    async def _proven(self, source: CrlSource, held: Held | None, question: _Question) -> Finding | None:
+        """What the verified CRLs of a source say that have not ended."""
+        now, asked = question.now, question.asked
+        is_fresh = held is not None and now < held.until
+        until = held.until if held is not None and is_fresh else now + timedelta(seconds=RETRY_SECONDS)
+        return _decided(
+            _finding(kept.crl, asked, source.name, min(until, kept.ends))
+            for kept in source.proven(question.key_id, now)
+            # Another certificate of the same key may not allow what this one does.
+            if kept.crl.is_for(asked) and kept.crl.known_problem_with(asked.issuer) == ""
+        )
 
     async def _signature_problem(self, crl: Crl, asked: Asked) -> str:
+        """Raises Unavailable."""
         known = crl.known_problem_with(asked.issuer)
         if known is not None:
             return known
-        try:
-            problem: str = await self._run_blocking(crl.problem_with, asked.issuer)
-        except Unavailable:
-            return "could not be verified, because the server is overloaded"
+        problem: str = await self._run_blocking(crl.problem_with, asked.issuer)
         return problem
 
     def _url_source(self, url: str) -> CrlSource:
@@ -141,8 +209,6 @@ class CrlLookup:
 
 
 def _finding(crl: Crl, asked: Asked, source: str, until: datetime) -> Finding:
-    if crl.next_update is not None:
-        until = min(until, crl.next_update)
     if crl.says(asked.certificate):
         return Finding(RevocationStatus.REVOKED, f"{asked} is listed in {source}", until)
     return Finding(RevocationStatus.GOOD, f"{asked} is not listed in {source}", until)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -19,6 +20,8 @@ from kipuka_core.edges.revocation.trouble import SourceFailed, shown_url
 MAX_OCSP_BYTES = 1024 * 1024
 _MAX_REDIRECTS = 3
 _MAX_CONNECTIONS = 50
+_MAX_CONNECTIONS_PER_HOST = 4
+"""One server that hangs must not take the connections that others need."""
 
 
 class Fetcher:
@@ -27,16 +30,20 @@ class Fetcher:
     def __init__(self, client: httpx.AsyncClient, timeout_seconds: float) -> None:
         self._client = client
         self._timeout_seconds = timeout_seconds
+        self._all = asyncio.Semaphore(_MAX_CONNECTIONS)
+        self._by_host: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def crl(self, url: str) -> bytes:
         """The body behind a URL, after at most three redirects to http or https. Raises SourceFailed."""
         headers = {"Accept": "application/pkix-crl, */*;q=0.1"}
         return await self._exchange(url, "GET", headers, limit_bytes=MAX_CRL_BYTES, redirects=_MAX_REDIRECTS)
 
-    async def ocsp(self, url: str, request_der: bytes) -> bytes:
+    async def ocsp(self, url: str, request_der: bytes, within_seconds: float) -> bytes:
         """A responder's answer to a request (RFC 6960 A.1); a redirect is no answer. Raises SourceFailed."""
         headers = {"Content-Type": "application/ocsp-request", "Accept": "application/ocsp-response"}
-        return await self._exchange(url, "POST", headers, limit_bytes=MAX_OCSP_BYTES, content=request_der)
+        return await self._exchange(
+            url, "POST", headers, limit_bytes=MAX_OCSP_BYTES, content=request_der, within_seconds=within_seconds
+        )
 
     async def _exchange(
         self,
@@ -47,16 +54,17 @@ class Fetcher:
         limit_bytes: int,
         content: bytes | None = None,
         redirects: int = 0,
+        within_seconds: float | None = None,
     ) -> bytes:
-        name = shown_url(url)
+        name, seconds = shown_url(url), self._timeout_seconds if within_seconds is None else within_seconds
         # Compressed bodies have no bound before they are unpacked; nothing that is fetched here gains from it.
         headers = {**headers, "Accept-Encoding": "identity"}
         try:
             request = self._client.build_request(method, url, headers=headers, content=content)
-            async with asyncio.timeout(self._timeout_seconds):
+            async with self._slot(request.url, name, seconds), asyncio.timeout(seconds):
                 return await self._answer(name, request, limit_bytes, redirects)
         except TimeoutError:
-            raise SourceFailed(name, f"did not answer within {self._timeout_seconds:g} s", is_away=True) from None
+            raise SourceFailed(name, f"did not answer within {seconds:g} s", is_away=True) from None
         except httpx.UnsupportedProtocol:
             raise SourceFailed(name, "redirects to what is neither http nor https") from None
         except httpx.TransportError as error:
@@ -64,6 +72,21 @@ class Fetcher:
             raise SourceFailed(name, f"cannot be reached: {problem}", is_away=True) from error
         except (httpx.InvalidURL, ValueError) as error:
             raise SourceFailed(name, f"is or gives a URL that cannot be asked: {error}") from error
+
+    @asynccontextmanager
+    async def _slot(self, url: httpx.URL, name: str, seconds: float) -> AsyncIterator[None]:
+        """Wait until another connection to this host may be opened. Raises SourceFailed, which is not its fault."""
+        host = f"{url.host}:{url.port}"
+        own = self._by_host.setdefault(host, asyncio.Semaphore(_MAX_CONNECTIONS_PER_HOST))
+        async with AsyncExitStack() as slots:
+            try:
+                async with asyncio.timeout(seconds):
+                    await slots.enter_async_context(own)
+                    await slots.enter_async_context(self._all)
+            except TimeoutError:
+                busy = "was not asked, because too many requests wait for answers"
+                raise SourceFailed(name, busy, is_ours=True) from None
+            yield
 
     async def _answer(self, name: str, request: httpx.Request, limit_bytes: int, redirects: int) -> bytes:
         for _ in range(redirects + 1):
@@ -100,7 +123,7 @@ async def open_fetcher(timeout_seconds: float) -> AsyncIterator[Fetcher]:
         verify=ssl.create_default_context(),
         trust_env=False,
         timeout=None,  # noqa: S113  # one limit for the whole exchange, above
-        limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=0),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": "kipuka"},
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.revocation.memory import Memory
@@ -25,17 +27,25 @@ def shown_url(url: str) -> str:
     return _USER_INFO.sub("", url)
 
 
+def clock_from(now: datetime) -> Callable[[], datetime]:
+    """A clock that shows ``now`` at this moment. Failures are remembered from their end: they can take long."""
+    started = time.monotonic()
+    return lambda: now + timedelta(seconds=time.monotonic() - started)
+
+
 class SourceFailed(Exception):
     """A file, URL or responder gave nothing that can be used; the text is one line that says which and why.
 
     ``is_away``: it could not be reached or was too slow, so asking it about another certificate is pointless now.
+    ``is_ours``: this server is too busy to use it, which says nothing about the source.
     """
 
-    def __init__(self, source: str, problem: str, *, is_away: bool = False) -> None:
+    def __init__(self, source: str, problem: str, *, is_away: bool = False, is_ours: bool = False) -> None:
         super().__init__(f"{source} {problem}")
         self.source = source
         self.problem = problem
         self.is_away = is_away
+        self.is_ours = is_ours
 
 
 @dataclass(frozen=True, slots=True)

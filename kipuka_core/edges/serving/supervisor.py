@@ -133,7 +133,8 @@ class Supervisor:
             if self.control is not None:
                 self.control.attach(selector, {"reload": self._reloads.request})
             for worker in self._workers:
-                self._start(worker)
+                if self._stop is None:
+                    self._start(worker)
             while self._stop is None or any(worker.started for worker in self._workers):
                 for key, _ in selector.select(self._seconds_to_wait()):
                     key.data()
@@ -147,7 +148,11 @@ class Supervisor:
         return self._stop.exit_code
 
     def _start(self, worker: _Worker) -> None:
-        started = fork_worker(worker.spec, lambda: self._not_for(worker), self._lifeline, self.limits.stop_seconds)
+        try:
+            started = fork_worker(worker.spec, lambda: self._not_for(worker), self._lifeline, self.limits.stop_seconds)
+        except OSError as error:  # out of processes, memory or file descriptors
+            self._on_no_start(worker, f"cannot be started: {error.strerror}")
+            return
         worker.started = started
         worker.started_at = time.monotonic()
         worker.ready = False
@@ -210,18 +215,24 @@ class Supervisor:
 
     def _on_death(self, worker: _Worker, was_ready: bool, pid: int, status: int) -> None:
         how = _how_it_ended(status)
+        if was_ready and time.monotonic() - worker.started_at >= self.limits.healthy_seconds:
+            worker.deaths_in_a_row = 0
+        self._on_no_start(
+            worker, f"process {pid} {how}" if worker.was_ready else f"process {pid} {how} before it was ready"
+        )
+
+    def _on_no_start(self, worker: _Worker, what: str) -> None:
+        """Try again later; but one that never was ready has a reason that time does not mend."""
         if not worker.was_ready:
-            self._say(SupervisorEventKind.WORKER_DIED, worker, f"process {pid} {how} before it was ready")
+            self._say(SupervisorEventKind.WORKER_DIED, worker, what)
             self._begin_stop(exit_code=1)
             return
         limits = self.limits
-        if was_ready and time.monotonic() - worker.started_at >= limits.healthy_seconds:
-            worker.deaths_in_a_row = 0
         # The exponent is bounded only to keep the number small; the delay is bounded by restart_max_seconds.
         delay = min(limits.restart_seconds * 2 ** min(worker.deaths_in_a_row, 16), limits.restart_max_seconds)
         worker.deaths_in_a_row += 1
         worker.restart_at = time.monotonic() + delay
-        self._say(SupervisorEventKind.WORKER_DIED, worker, f"process {pid} {how}; starting again in {delay:g}s")
+        self._say(SupervisorEventKind.WORKER_DIED, worker, f"{what}; starting again in {delay:g}s")
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:

@@ -109,15 +109,20 @@ def fork_worker(
 ) -> Started:
     """Fork a process that runs ``spec``; only from a process with a single thread, before any event loop exists.
 
-    ``others`` is called in the new process: what it closes there first.
+    ``others`` is called in the new process: what it closes there first. Raises OSError where no process can be made.
     """
     ours, theirs = link_pair()
     sys.stdout.flush()
     sys.stderr.flush()
-    with _signals_held():
-        pid = os.fork()
-        if pid == 0:
-            _reset_signals()
+    try:
+        with _signals_held():
+            pid = os.fork()
+            if pid == 0:
+                _reset_signals()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
     if pid:
         theirs.close()
         return Started(pid, ours)

@@ -50,8 +50,9 @@ class KeptPeers:
             verified = scope["extensions"].get(VERIFIED_BY)
             if verified is not None and verified.by is not self._context():
                 # The dictionary belongs to the connection, so this is done once and for all of its further requests.
-                verified.by = self._context()
+                context = self._context()
                 self._verify_again(scope["extensions"][TLS])
+                verified.by = context
             return app(scope, receive, send)
 
         return call

@@ -53,8 +53,8 @@ def describe_with(
 def connection_from_scope(scope: Mapping[str, Any], now: datetime) -> Connection | None:
     """The connection of a request, None when it did not come by TLS 1.2 or later.
 
-    Every request passes here: a client certificate that is not valid ``now`` (aware) counts no more, although its
-    connection was opened while it was.
+    Every request passes here: a client certificate that is not valid ``now`` (aware), or one above it that is not,
+    counts no more, although its connection was opened while they were.
     """
     extensions = scope.get("extensions") or {}
     tls = extensions.get(TLS)
@@ -78,9 +78,8 @@ def client_chain(extensions: Mapping[str, Any], now: datetime) -> tuple[x509.Cer
     if tls.get("client_cert_error"):
         return ()
     chain = tuple(_certificate(pem) for pem in tls.get("client_cert_chain") or ())
-    if chain and not chain[0].not_valid_before_utc <= now <= chain[0].not_valid_after_utc:
-        return ()
-    return chain
+    in_time = all(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in chain)
+    return chain if in_time else ()
 
 
 def _no_channel_binding() -> bytes:

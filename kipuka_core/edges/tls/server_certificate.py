@@ -245,7 +245,7 @@ def _top(certificates: Sequence[x509.Certificate], known: Collection[x509.Certif
     if is_self_signed(top):
         if len(certificates) == 1:
             yield Remark("the server certificate is self-signed, which is for development only")
-        else:
+        elif len(certificates) > 2:  # directly above, it answers the question who the issuer is
             text = f"the server's chain ends with the root {_subject(top)}, which clients have or do not trust"
             yield Remark(text, "it can be left out", is_warning=False)
         return

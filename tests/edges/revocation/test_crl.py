@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -244,3 +246,44 @@ def test_malformed_bytes_are_refused_or_do_not_verify(data: bytes) -> None:
         if crl.signed.public_bytes(Encoding.DER) != DER:
             assert crl.problem_with(CA.certificate)
         crl.is_for(ask_about(BAD.certificate, CA.certificate))
+
+
+@pytest.mark.parametrize("cut", [20, 200])
+def test_a_pem_file_that_was_cut_off_is_refused(cut: int) -> None:
+    first, second = crl_pem(CA, BAD), crl_pem(ROOT)
+    for data in (first + second[:-cut], first[:-cut] + second):
+        with pytest.raises(CrlUnusable):
+            parse_crls(data)
+
+
+def test_whether_a_ca_may_sign_is_asked_of_each_of_its_certificates() -> None:
+    (crl,) = parse_crls(crl_der(CA))
+    assert crl.problem_with(CA.certificate) == ""
+    usage = x509.KeyUsage(True, False, False, False, False, True, False, False, False)
+    may_not = (
+        x509.CertificateBuilder()
+        .subject_name(CA.certificate.subject)
+        .issuer_name(ROOT.certificate.subject)
+        .public_key(CA.certificate.public_key())
+        .serial_number(5)
+        .not_valid_before(CA.certificate.not_valid_before_utc)
+        .not_valid_after(CA.certificate.not_valid_after_utc)
+        .add_extension(usage, critical=True)
+        .sign(ROOT.key, hashes.SHA256())
+    )
+    assert crl.known_problem_with(may_not) is None
+    assert "keyUsage" in crl.problem_with(may_not)
+    assert crl.known_problem_with(CA.certificate) == ""
+
+
+def test_a_crl_for_one_kind_is_not_for_a_certificate_whose_kind_cannot_be_read() -> None:
+    broken = CA.leaf(
+        more_extensions=[(x509.UnrecognizedExtension(ExtensionOID.CRL_DISTRIBUTION_POINTS, b"\x05\x00"), False)]
+    )
+    asked = ask_about(broken.certificate, CA.certificate)
+    assert asked.is_ca is None
+    for scope in (idp(only_contains_user_certs=True), idp(only_contains_ca_certs=True)):
+        (crl,) = parse_crls(crl_der(CA, extensions=[scope]))
+        assert not crl.is_for(asked)
+    (crl,) = parse_crls(crl_der(CA))
+    assert crl.is_for(asked)

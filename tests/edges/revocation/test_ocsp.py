@@ -139,10 +139,10 @@ def test_keys_of_every_kind_sign(key_type: str) -> None:
     hash_algorithm: Any = None if key_type == "ed25519" else hashes.SHA256()
     by_ca = Responding(authority=ca, hash_algorithm=hash_algorithm, by_name=True)
     answer = by_ca.answer(leaf.certificate, question.request_der)
-    assert read_answer(question, answer, NOW, cache_ttl=TTL).status is RevocationStatus.GOOD
+    assert read_answer(question, answer, datetime.now(UTC), cache_ttl=TTL).status is RevocationStatus.GOOD
     forged = replace(by_ca, signer=Leaf(impostor.certificate, impostor.key), embedded=[])
     with pytest.raises(AnswerUnusable, match="signature"):
-        read_answer(question, forged.answer(leaf.certificate, question.request_der), NOW, cache_ttl=TTL)
+        read_answer(question, forged.answer(leaf.certificate, question.request_der), datetime.now(UTC), cache_ttl=TTL)
 
 
 @pytest.mark.parametrize("status", [each for each in ocsp.OCSPResponseStatus if each.value])

@@ -229,3 +229,42 @@ def test_the_signal_handlers_of_the_caller_come_back(program: Any) -> None:
     assert running.line("same") == "same True -1"
     with contextlib.suppress(subprocess.TimeoutExpired):
         running.process.wait(5)
+
+
+def test_a_worker_for_which_there_is_no_process_is_started_later(program: Any) -> None:
+    running = program("""
+        fork, refusals = os.fork, [1, 1, 1]
+        def scarce():
+            if has_begun and refusals:
+                refusals.pop()
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            return fork()
+        has_begun = []
+        os.fork = scarce
+        def report(event):
+            say("event", event.kind, event.worker, event.detail)
+            has_begun.extend([1] * (event.kind == "all_ready"))
+        supervise(serving('one'), restart_seconds=0.01)
+    """)
+    first = running.worker("one")
+    running.line("event all_ready")
+    os.kill(first, signal.SIGKILL)
+    running.line(f"event worker_died one process {first} was ended by SIGKILL")
+    for _ in range(3):
+        assert "cannot be started: Resource temporarily unavailable; starting again in" in running.line(
+            "event worker_died one cannot"
+        )
+    assert running.worker("one") != first
+    running.signal(signal.SIGTERM)
+    assert running.end() == 0
+
+
+def test_a_first_start_without_a_process_ends_with_exit_code_1(program: Any) -> None:
+    running = program("""
+        def none():
+            raise OSError(12, "Cannot allocate memory")
+        os.fork = none
+        supervise(serving('one'), serving('two'))
+    """)
+    assert running.end() == 1
+    assert "event worker_died one cannot be started: Cannot allocate memory" in running.lines

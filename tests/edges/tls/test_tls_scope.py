@@ -10,6 +10,7 @@ from kipuka_core.edges.tls.peer import Peer
 from kipuka_core.edges.tls.scope import connection_from_scope, peer_extensions
 from kipuka_core.errors import CsrRefused
 from kipuka_core.model.request import Connection
+from kipuka_core.testing.pki import make_root
 
 NOW = datetime.now(UTC)
 
@@ -54,6 +55,15 @@ def test_a_leaf_that_is_not_valid_now_counts_no_more_on_a_kept_connection(site: 
     scope = scope_of(leaf.certificate, *leaf.chain)
     assert connected(scope, NOW).client_certificate == leaf.certificate
     assert connected(scope, NOW + timedelta(days=shift_days)).client_chain == ()
+
+
+@pytest.mark.parametrize("position", [1, 2])
+def test_a_leaf_below_a_certificate_that_has_ended_counts_no_more(position: int) -> None:
+    root = make_root(days=30 if position == 2 else 2000)
+    ca = root.subordinate(days=30 if position == 1 else 1000)
+    scope = scope_of(ca.leaf("device", days=90).certificate, ca.certificate, root.certificate)
+    assert connected(scope, NOW).client_chain
+    assert connected(scope, NOW + timedelta(days=31)).client_chain == ()
 
 
 def test_a_chain_with_an_error_does_not_count(site: Any) -> None:
