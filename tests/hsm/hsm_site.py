@@ -66,9 +66,11 @@ def make_site(directory: Path, hsm: SoftHsm, key_type: str = "ecdsa256") -> HsmS
     """A key in the token, its CA certificate, and a configuration."""
     site = HsmSite(make_deployment(directory), hsm)
     site.deployment.configure(f'[plugins]\nenable = ["hsm"]\n[hsm]\npin_file = "{hsm.pin_file}"\n')
-    site.deployment.kipuka("hsm", "generate", URI, "--key-type", key_type, **hsm.environment)
+    site.deployment.kipuka("hsm", "generate", URI, "--key-type", key_type, check=True, **hsm.environment)
     subject = "CN=Device CA,O=Example"
-    site.deployment.kipuka("hsm", "self-signed", URI, "--subject", subject, "--out", "device-ca.pem", **hsm.environment)
+    site.deployment.kipuka(
+        "hsm", "self-signed", URI, "--subject", subject, "--out", "device-ca.pem", check=True, **hsm.environment
+    )
     site.configure()
     return site
 

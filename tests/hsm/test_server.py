@@ -157,7 +157,7 @@ def test_the_pin_is_nowhere(site: HsmSite, hsm: SoftHsm) -> None:
         seen = [processes, system.server.log_file.read_text(), system.deployment.audit_log.read_text()]
         seen += [str(site.admin(system.server, path)) for path in ("health", "health/hsm", "cas", "plugins")]
         seen.append(str(system.rows("SELECT body FROM events")))
-    checked = site.deployment.kipuka("check", **hsm.environment)
+    checked = site.deployment.kipuka("check", check=True, **hsm.environment)
     seen += [checked.stdout, checked.stderr]
     assert "the PIN stands in the configuration" in checked.stdout
     assert not [text for text in seen if PIN in text]
