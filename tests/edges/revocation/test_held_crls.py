@@ -80,15 +80,14 @@ async def test_a_file_that_nobody_has_asked_for_yet_is_held_too(tmp_path: Path) 
         assert (await ask(opened, BAD, now=LATER)).status is IS_REVOKED
 
 
-async def test_a_refused_older_crl_is_logged(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_refused_older_crl_is_logged(site: Site, logged: list[str]) -> None:
     site.pages["/ca.crl"] = listing(BAD)
     async with checker("crl", crls=(site.url("/ca.crl"),)) as opened:
         await ask(opened, BAD, now=NOW)
         site.pages["/ca.crl"] = WORSE["older"]
         await ask(opened, BAD, now=LATER)
-    assert (
-        f"gives a CRL older than the one before it (thisUpdate {NOW:%Y-%m-%d %H:%M:%S} UTC)" in capsys.readouterr().out
-    )
+    says = f"gives a CRL older than the one before it (thisUpdate {NOW:%Y-%m-%d %H:%M:%S} UTC)"
+    assert [line for line in logged if says in line]
 
 
 async def test_after_a_reload_the_crl_of_a_url_that_is_away_still_counts(site: Site) -> None:
@@ -144,7 +143,7 @@ async def test_being_too_busy_is_no_failure_of_a_source(tmp_path: Path) -> None:
     file.write_bytes(listing(GOOD, BAD))
     is_busy = False
     assert (await ask(opened, CA.leaf(), now=LATER)).status is IS_GOOD
-    assert (await ask(opened, GOOD, now=LATER + timedelta(seconds=6))).status is IS_REVOKED
+    assert (await ask(opened, GOOD, now=LATER + timedelta(seconds=120))).status is IS_REVOKED
     await opened.close()
 
 

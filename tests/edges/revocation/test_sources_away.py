@@ -54,14 +54,12 @@ async def test_a_host_that_hangs_takes_four_connections_and_others_are_asked(sit
             await asyncio.gather(*waiting)
 
 
-async def test_an_unknown_status_is_logged_once_with_the_certificate_and_the_reason(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+async def test_an_unknown_status_is_logged_once_with_the_certificate_and_the_reason(logged: list[str]) -> None:
     async with checker("crl") as opened:
         for _ in range(3):
             await ask(opened, GOOD)
         await ask(opened, BAD)
-    (line,) = [each for each in capsys.readouterr().out.splitlines() if "revocation status unknown" in each]
+    (line,) = [each for each in logged if "revocation status unknown" in each]
     assert "CN=good" in line
     assert "no CRL of CN=Device CA is configured, and the certificate names none" in line
 
