@@ -17,7 +17,6 @@ from argon2.exceptions import VerifyMismatchError
 from pydantic import Field
 
 from kipuka_builtin.htpasswd import Fingerprint, file_fingerprint, read_users
-from kipuka_builtin.private_files import OTHERS, check_permissions, shown
 from kipuka_core import (
     Authenticator,
     ClientIdentity,
@@ -28,6 +27,7 @@ from kipuka_core import (
     Settings,
     WrongSecret,
 )
+from kipuka_core.hooks.secret_files import OTHERS, check_permissions, shown
 
 _REMEMBER = timedelta(minutes=5)
 _REMEMBERED_AT_MOST = 10_000

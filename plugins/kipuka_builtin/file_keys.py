@@ -15,14 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, m
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from pydantic import Field, model_validator
 
-from kipuka_builtin.private_files import (
-    PasswordSource,
-    PrivateKeyFile,
-    check_permissions,
-    load_private_key,
-    shown,
-)
+from kipuka_builtin.private_files import PasswordSource, PrivateKeyFile, load_private_key
 from kipuka_core import ConfigurationError, KeyStore, KeyType, Provider, Services, Settings, Signer
+from kipuka_core.hooks.secret_files import check_permissions, shown
 from kipuka_core.model.key_type import describe_key, parse_key_type
 
 _SIGNING_KEYS = tuple(kind for kind in get_args(CertificateIssuerPrivateKeyTypes) if kind is not dsa.DSAPrivateKey)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kipuka_builtin.private_files import read_file, shown
 from kipuka_core import ConfigurationError
+from kipuka_core.hooks.secret_files import read_file, shown
 from kipuka_core.model.entity_id import entity_id_problem
 
 Fingerprint = tuple[int, int, int] | None

@@ -12,8 +12,8 @@ import anyio.to_thread
 from pydantic import Field
 
 from kipuka_builtin.append_file import AppendFile, check_appendable
-from kipuka_builtin.private_files import shown
 from kipuka_core import ConfigurationError, Event, EventSink, Provider, Services, Settings
+from kipuka_core.hooks.secret_files import shown
 
 
 class JsonlSettings(Settings):

@@ -15,7 +15,6 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from pydantic import BeforeValidator, Field
 
-from kipuka_builtin.private_files import read_file, shown
 from kipuka_core import (
     Authenticator,
     ClientIdentity,
@@ -27,6 +26,7 @@ from kipuka_core import (
     Services,
     Settings,
 )
+from kipuka_core.hooks.secret_files import read_file, shown
 from kipuka_core.model.entity_id import entity_id_problem
 from kipuka_core.model.fingerprints import issuer_key_id, public_key_id, serial_hex
 from kipuka_core.model.names import common_names, general_name_text, held_names, san_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,51 +11,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from kipuka_core import ConfigurationError, Services
-
-GROUP_AND_OTHERS = 0o077
-OTHERS = 0o007
+from kipuka_core import ConfigurationError, Services, read_secret_file
+from kipuka_core.hooks.secret_files import read_file, shown
 
 _PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,60})-----")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN ((?:[A-Z0-9]{1,20} ){0,2}PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
-
-
-def shown(path: Path | str) -> str:
-    """A path as it stands in a message of one line."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)
-
-
-def unreadable(path: Path, error: OSError | ValueError) -> ConfigurationError:
-    """The error for a file that the operating system does not give."""
-    why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a possible file name"
-    return ConfigurationError(shown(path), f"cannot be read: {why}")
-
-
-def read_file(path: Path) -> bytes:
-    """The content of a file; raises ConfigurationError when it cannot be read."""
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
-
-
-def check_permissions(path: Path, services: Services, *, barred: int = GROUP_AND_OTHERS) -> None:
-    """Warn of a file that more people than its owner can use, or refuse it with ``strict_permissions``.
-
-    ``barred`` are the permission bits that nobody should have. Raises ConfigurationError also when there is no such
-    file.
-    """
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
-    if not mode & barred:
-        return
-    problem = f"mode {mode:04o} lets others use it; run: chmod {mode & ~barred:04o} {shown(path)}"
-    if services.strict_permissions:
-        raise ConfigurationError(shown(path), problem)
-    services.warn(f"{shown(path)}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +38,7 @@ class PasswordSource:
         if self.file is None:
             return None
         path = services.base_dir / self.file
-        check_permissions(path, services)
-        password = read_file(path).removesuffix(b"\n").removesuffix(b"\r")
+        password = read_secret_file(path, services).removesuffix(b"\n").removesuffix(b"\r")
         if not password:
             raise ConfigurationError(shown(path), "this file, for a key's password, is empty")
         return password

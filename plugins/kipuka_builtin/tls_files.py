@@ -11,8 +11,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from pydantic import Field, model_validator
 
-from kipuka_builtin.private_files import PasswordSource, check_permissions, load_private_key, read_file, shown
+from kipuka_builtin.private_files import PasswordSource, load_private_key
 from kipuka_core import ConfigurationError, Provider, ServerIdentity, Services, Settings, TlsMaterial
+from kipuka_core.hooks.secret_files import check_permissions, read_file, shown
 
 
 class TlsFilesSettings(Settings):

@@ -23,7 +23,6 @@ from cryptography.exceptions import InvalidSignature
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from kipuka_builtin.file_keys import GENERATORS
-from kipuka_builtin.private_files import check_permissions
 from kipuka_builtin.tls_self_files import Pair, PairDirectory
 from kipuka_core import (
     CaChain,
@@ -37,6 +36,7 @@ from kipuka_core import (
     TlsMaterial,
     Unavailable,
 )
+from kipuka_core.hooks.secret_files import check_permissions
 from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
 from kipuka_core.model.key_type import key_type_of, parse_key_type
 from kipuka_core.model.names import same_san, san_of

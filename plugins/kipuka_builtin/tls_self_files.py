@@ -23,8 +23,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-from kipuka_builtin.private_files import GROUP_AND_OTHERS, load_private_key, read_file, shown
+from kipuka_builtin.private_files import load_private_key
 from kipuka_core import ConfigurationError, Unavailable
+from kipuka_core.hooks.secret_files import GROUP_AND_OTHERS, read_file, shown
 
 _CURRENT = "current"
 _LOCK = "lock"
