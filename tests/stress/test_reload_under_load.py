@@ -65,6 +65,7 @@ class Load:
     """The TLS versions of sessions that were resumed."""
 
     def context(self, leaf: Leaf | None = None, tls: str | None = None) -> ssl.SSLContext:
+        """One client's; to be made before the threads run, because two of the same leaf write the same files."""
         return client_context(self.directory, leaf, tls=tls)
 
     def client(self, name: str, answers: Iterator[int | str]) -> threading.Thread:
@@ -82,24 +83,24 @@ class Load:
 
         return threading.Thread(target=run, name=name)
 
-    def anew(self, ask: Ask, leaf: Leaf | None = None, tls: str | None = None) -> Iterator[int | str]:
+    def anew(self, ask: Ask, context: ssl.SSLContext) -> Iterator[int | str]:
         """Each request on a connection of its own."""
-        context = self.context(leaf, tls)
         while True:
             with connection(self.port, context) as raw:
                 yield raw.ask(*ask)
 
-    def kept(self, ask: Ask, leaf: Leaf | None = None, tls: str | None = None) -> Iterator[int | str]:
-        """All requests on one connection, which nobody may close."""
-        with connection(self.port, self.context(leaf, tls)) as raw:
-            raw.connect()
+    def kept(self, ask: Ask, context: ssl.SSLContext) -> Iterator[int | str]:
+        """All requests on one connection, which nobody may close unless the last answer says so (the thousandth)."""
+        with connection(self.port, context) as raw:
             raw.auto_open = 0
             while True:
+                if raw.sock is None:
+                    raw.connect()
                 yield raw.ask(*ask)
 
-    def resuming(self, leaf: Leaf, tls: str) -> Iterator[int | str]:
+    def resuming(self, context: ssl.SSLContext) -> Iterator[int | str]:
         """Each connection offers the session of the one before."""
-        context, session = self.context(leaf, tls), None
+        session = None
         while True:
             seen = look(self.port, context, CACERTS, session)
             session = seen.session if isinstance(seen, Seen) else None
@@ -142,16 +143,17 @@ def valid_clients(load: Load) -> list[threading.Thread]:
     """Enrolling, renewing, asking for CA certificates; anew, kept and resumed; TLS 1.2 and 1.3."""
     first, second, renewed = DEVICE_CA.leaf("first"), DEVICE_CA.leaf("second"), issued_here(load)
     cacerts: Ask = ("GET", CACERTS, None, {})
+    context = load.context
     return [
-        load.client("enrols anew", load.anew(enrolment("first"), first)),
-        load.client("enrols on a kept connection", load.kept(enrolment("second"), second)),
-        load.client("enrols on a kept connection, TLS 1.2", load.kept(enrolment("second"), second, "1.2")),
-        load.client("renews anew", load.anew(enrolment("renewed", "simplereenroll"), renewed)),
-        load.client("renews on a kept connection", load.kept(enrolment("renewed", "simplereenroll"), renewed)),
-        load.client("without a certificate anew, TLS 1.2", load.anew(cacerts, tls="1.2")),
-        load.client("without a certificate on a kept connection", load.kept(cacerts)),
-        load.client("resumes, TLS 1.2", load.resuming(first, "1.2")),
-        load.client("resumes, TLS 1.3", load.resuming(first, "1.3")),
+        load.client("enrols anew", load.anew(enrolment("first"), context(first))),
+        load.client("enrols on a kept connection", load.kept(enrolment("second"), context(second))),
+        load.client("enrols on a kept connection, TLS 1.2", load.kept(enrolment("second"), context(second, "1.2"))),
+        load.client("renews anew", load.anew(enrolment("renewed", "simplereenroll"), context(renewed))),
+        load.client("renews on a kept connection", load.kept(enrolment("renewed", "simplereenroll"), context(renewed))),
+        load.client("without a certificate anew, TLS 1.2", load.anew(cacerts, context(tls="1.2"))),
+        load.client("without a certificate on a kept connection", load.kept(cacerts, context())),
+        load.client("resumes, TLS 1.2", load.resuming(context(first, "1.2"))),
+        load.client("resumes, TLS 1.3", load.resuming(context(first, "1.3"))),
     ]
 
 

@@ -132,7 +132,8 @@ async def test_being_too_busy_is_no_failure_of_a_source(tmp_path: Path) -> None:
     async def nobody(*_: Any) -> bytes:
         raise AssertionError
 
-    opened = RevocationChecker(RevocationSettings(check="crl", crls=(file,)), run, get=nobody, post=nobody)
+    settings = RevocationSettings(check="crl", crls=(file,))
+    opened = RevocationChecker(settings, run, get=nobody, post=nobody, clock=lambda: NOW)
     opened.commit_reload(await opened.prepare_reload())
     is_busy = True
     assert (await ask(opened, BAD, now=NOW)).status is IS_UNKNOWN  # nobody has verified the signature
