@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from kipuka_core.domain.admin.store import Lockout
 from kipuka_core.edges.store import certificate_search, certificates, events, lockouts, one_time_passwords, requests
@@ -14,13 +14,31 @@ from kipuka_core.model.event import Event
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, RequestState, StoredRequest
 from kipuka_core.model.search import CertificateQuery, EventQuery, Page, PageWanted
 
+ResultT = TypeVar("ResultT")
+
+
+class Run(Protocol):
+    """A thread of the store."""
+
+    async def __call__(self, function: Callable[[Batch], ResultT]) -> ResultT:
+        """Run a function there, in a transaction, and return its result."""
+        ...
+
+
+class Write(Protocol):
+    """The thread that writes."""
+
+    async def __call__(self, function: Callable[[Batch], ResultT], *, share: float = 1.0) -> ResultT:
+        """As :meth:`kipuka_core.edges.store.writer.JobThread.run`."""
+        ...
+
 
 class AdministrationQueries:
     """The further part of :class:`kipuka_core.domain.admin.store.AdminStore`; a base of the store."""
 
-    _write: Callable[..., Awaitable[Any]]
-    _read: Callable[..., Awaitable[Any]]
-    _look_up: Callable[..., Awaitable[Any]]
+    _write: Write
+    _read: Run
+    _look_up: Run
     _clock: Callable[[], datetime]
     _lockouts: lockouts.LockoutSnapshot
 
@@ -28,8 +46,7 @@ class AdministrationQueries:
     async def page_of_certificates(self, query: CertificateQuery, page: PageWanted) -> Page[RecordedCertificate]:
         """See the protocol."""
         search = partial(certificate_search.page_of_certificates, query=query, page=page, now=self._clock())
-        found: Page[RecordedCertificate] = await self._read(search)
-        return found
+        return await self._read(search)
 
     async def revocable_certificates(
         self, query: CertificateQuery, page: PageWanted, *, reason: int
@@ -38,14 +55,12 @@ class AdministrationQueries:
         search = partial(
             certificate_search.revocable_certificates, query=query, page=page, reason=reason, now=self._clock()
         )
-        found: Page[RecordedCertificate] = await self._read(search)
-        return found
+        return await self._read(search)
 
     async def count_revocable(self, query: CertificateQuery, *, reason: int) -> int:
         """See the protocol."""
         count = partial(certificate_search.count_revocable, query=query, reason=reason, now=self._clock())
-        found: int = await self._read(count)
-        return found
+        return await self._read(count)
 
     async def revoke_certificates(
         self, certificates: Sequence[RecordedCertificate], events: Sequence[Event], *, reason: int, now: datetime
@@ -58,8 +73,7 @@ class AdministrationQueries:
         release = partial(
             certificates.release_certificate, issuer_key_id=issuer_key_id, serial_hex=serial_hex, event=event
         )
-        released: bool = await self._write(release)
-        return released
+        return await self._write(release)
 
     # -- one-time passwords ----------------------------------------------------------------------------------------
     async def add_otps(self, otps: Sequence[OneTimePassword], events: Sequence[Event]) -> None:
@@ -70,27 +84,23 @@ class AdministrationQueries:
         self, page: PageWanted, *, entity_id: str | None, usable_at: datetime | None
     ) -> Page[OneTimePassword]:
         """See the protocol."""
-        found: Page[OneTimePassword] = await self._read(
+        return await self._read(
             partial(one_time_passwords.page_of_otps, page=page, entity_id=entity_id, usable_at=usable_at)
         )
-        return found
 
     async def get_otp(self, otp_id: str) -> OneTimePassword | None:
         """See the protocol."""
-        found: OneTimePassword | None = await self._look_up(partial(one_time_passwords.get_otp, otp_id=otp_id))
-        return found
+        return await self._look_up(partial(one_time_passwords.get_otp, otp_id=otp_id))
 
     async def remove_ended_otps(self, ended_before: datetime, event: Event) -> int:
         """See the protocol. A password that is reserved stays."""
         remove = partial(one_time_passwords.remove_ended_otps, ended_before=ended_before, event=event)
-        removed: int = await self._write(remove)
-        return removed
+        return await self._write(remove)
 
     # -- lockouts --------------------------------------------------------------------------------------------------
     async def list_lockouts(self, now: datetime) -> Sequence[Lockout]:
         """See the protocol."""
-        found: Sequence[Lockout] = await self._read(partial(lockouts.list_lockouts, now=now))
-        return found
+        return await self._read(partial(lockouts.list_lockouts, now=now))
 
     async def lift_lockout(self, address: str, entity_id: str | None, event: Event) -> bool:
         """See the protocol. Other processes see it within a second."""
@@ -102,13 +112,11 @@ class AdministrationQueries:
     # -- waiting requests and audit --------------------------------------------------------------------------------
     async def page_of_requests(self, page: PageWanted, *, state: RequestState | None) -> Page[StoredRequest]:
         """See the protocol."""
-        found: Page[StoredRequest] = await self._read(partial(requests.page_of_requests, page=page, state=state))
-        return found
+        return await self._read(partial(requests.page_of_requests, page=page, state=state))
 
     async def page_of_events(self, query: EventQuery, page: PageWanted) -> Page[dict[str, Any]]:
         """See the protocol."""
-        found: Page[dict[str, Any]] = await self._read(partial(events.page_of_events, query=query, page=page))
-        return found
+        return await self._read(partial(events.page_of_events, query=query, page=page))
 
 
 def _revoke_all(

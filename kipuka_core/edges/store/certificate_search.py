@@ -1,9 +1,9 @@
 """Searching certificates, in time that does not grow with their number.
 
-Of the filters of a query one leads: an index begins with it and goes on in the order of the pages. The others are looked
-up in the same index where it has their columns. Which one leads depends on the query alone, never on the data, so that
-the order of a search is always the same: newest first; by name where the query has the beginning of one; by expiry
-where it asks for that. A cursor is the place in that order where the next page begins.
+Of the filters of a query one leads: an index begins with it and goes on in the order of the pages. The others are
+looked up in the same index where it has their columns. Which one leads depends on the query alone, never on the data,
+so that the order of a search is always the same: newest first; by name where the query has the beginning of one; by
+expiry where it asks for that. A cursor is the place in that order where the next page begins.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Order:
     def beyond(self, place: Sequence[Any]) -> Condition:
         """What comes after a place. The range first, so that an index can be entered there."""
         if self.key is None:
-            return self.id < place[0]
+            return and_(self.id < place[0])
         key, row_id = place
         if self.descending:
             return and_(self.key <= key, or_(self.key < key, self.id < row_id))
@@ -127,23 +127,19 @@ class _Search:
     def _lead(self) -> tuple[_Order, str]:
         """The order, and which filter leads: the one that usually leaves the fewest."""
         query = self._query
-        if query.serial_hex is not None:
-            return _NEWEST, "serial"
-        if query.identity is not None:
-            return _NEWEST, "identity"
-        if query.subject is not None:
-            return (_OF_NAME if query.subject_prefix is None else _BY_NAME), "subject"
-        if query.expires_before is not None or query.expires_after is not None:
-            return _SOONEST, "expiry"
-        if query.status is SearchStatus.EXPIRED:
-            return _EXPIRED, "expiry"
-        if query.status is SearchStatus.REVOKED:
-            return _NEWEST, "status"
-        if query.label is not None:
-            return _NEWEST, "label"
-        if query.ca_id is not None:
-            return _NEWEST, "ca"
-        return _NEWEST, "status" if query.status is not None else ""
+        by_name = _OF_NAME if query.subject_prefix is None else _BY_NAME
+        leaders = (
+            (query.serial_hex is not None, _NEWEST, "serial"),
+            (query.identity is not None, _NEWEST, "identity"),
+            (query.subject is not None, by_name, "subject"),
+            (query.expires_before is not None or query.expires_after is not None, _SOONEST, "expiry"),
+            (query.status is SearchStatus.EXPIRED, _EXPIRED, "expiry"),
+            (query.status is SearchStatus.REVOKED, _NEWEST, "status"),
+            (query.label is not None, _NEWEST, "label"),
+            (query.ca_id is not None, _NEWEST, "ca"),
+            (query.status is not None, _NEWEST, "status"),
+        )
+        return next(((order, name) for is_asked, order, name in leaders if is_asked), (_NEWEST, ""))
 
     def _conditions(self) -> list[Condition]:
         query, found = self._query, list(self._further)

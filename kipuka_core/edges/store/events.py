@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, or_, select
 
 from kipuka_core.edges.store.moments import to_micros
+from kipuka_core.edges.store.pages import newest_first
 from kipuka_core.edges.store.tables import events
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.event import Event

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
+from sqlalchemy import Column, Row, Select, and_, func, or_, select
 
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.search import COUNTED_AT_MOST, BadCursor, PageWanted
@@ -14,7 +14,7 @@ _LONGEST_CURSOR = 200
 
 
 def newest_first(
-    batch: Batch, found: Select[Any], moment: ColumnElement[int], row_id: ColumnElement[Any], page: PageWanted
+    batch: Batch, found: Select[Any], moment: Column[int], row_id: Column[Any], page: PageWanted
 ) -> tuple[Sequence[Row[Any]], str | None, int]:
     """The rows of a page of ``found``, the cursor of the next page, and how many there are, counted up to a limit."""
     wanted = found
@@ -28,8 +28,8 @@ def newest_first(
     shown = rows[: page.limit]
     if len(rows) <= page.limit:
         return shown, None, total
-    last = shown[-1]._mapping
-    return shown, f"{last[moment.name]}.{last[row_id.name]}", total  # type: ignore[attr-defined]  # columns have names
+    last = shown[-1]._asdict()
+    return shown, f"{last[moment.name]}.{last[row_id.name]}", total
 
 
 def _read_cursor(cursor: str, *, is_number: bool) -> tuple[int, Any]:

@@ -34,9 +34,7 @@ def upgrade() -> None:
     op.create_index("ix_requests_created_at_id", "requests", ["created_at", "id"], unique=False)
     op.add_column("otps", sa.Column("subject_pattern", sa.String(), nullable=True))
     op.create_index(op.f("ix_otps_created_at_id"), "otps", ["created_at", "id"], unique=False)
-    op.create_index(
-        op.f("ix_otps_entity_id_created_at_id"), "otps", ["entity_id", "created_at", "id"], unique=False
-    )
+    op.create_index(op.f("ix_otps_entity_id_created_at_id"), "otps", ["entity_id", "created_at", "id"], unique=False)
     op.drop_index("ix_otps_entity_id", "otps")
     _targets_of_events()
 
