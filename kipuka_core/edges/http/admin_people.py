@@ -138,7 +138,8 @@ def audit_routes(administration: Administration) -> Api:
         names = ("event", "actor", "target", "since", "until")
         query = EventQuery(**{name: getattr(call.query, name) for name in names})
         page = await found(administration.audit(query, page_wanted(call.query)))
-        return answer(bodies.Audit, {"events": page.items, "total": page.total}, headers=next_link(page))
+        facts = bodies.Audit(events=[bodies.Event(**each) for each in page.items], total=page.total)
+        return answer(bodies.Audit, facts, headers=next_link(page))
 
     return api
 
