@@ -126,19 +126,12 @@ ITEM_KEYS: dict[str, tuple[object, str, object]] = {
     "est.label.san_carry_over": (False, "san_carry_over = true", True),
     "est.label.allow_name_change": (False, "allow_name_change = true", True),
     "est.label.approval": (False, "approval = true", True),
-    "admin.token.env": (None, 'env = "T"', "T"),
-    "admin.token.file": (None, 'file = "t"', Path("/conf/t")),
     "ca.backend": ("local", 'backend = "acme"', "acme"),
     "ca.is_default": (False, "is_default = true", True),
     "audit.sink.use": ("jsonl", 'use = "syslog"', "syslog"),
     "audit.sink.required": (True, "required = false", False),
 }
-REQUIRED_IN_ITEMS = {
-    "admin.token": 'name = "a"\nrole = "viewer"',
-    "est.label": 'name = "factory"',
-    "ca": 'id = "one"',
-    "audit.sink": "",
-}
+REQUIRED_IN_ITEMS = {"est.label": 'name = "factory"', "ca": 'id = "one"', "audit.sink": ""}
 # keys without their feature: a value that is refused, the default, the refusal
 UNAVAILABLE = {
     "server.http_listen": ('"0.0.0.0:80"', None, "not available yet"),
@@ -197,10 +190,24 @@ def test_a_label_key_without_its_feature_is_refused_and_its_default_accepted(
     config_of(f"{label}{key} = false")
 
 
+def test_bearer_tokens_are_read(config_of: ConfigOf) -> None:
+    assert config_of().admin.token == ()
+    tokens = '[[admin.token]]\nname = "a"\nrole = "viewer"\nenv = "T"\n'
+    tokens += '[[admin.token]]\nname = "b"\nrole = "operator"\nfile = "t"\n'
+    config = config_of(f'[admin]\nbearer_token_env = "OWN"\n{tokens}')
+    assert [(each.name, each.role, each.env, each.file) for each in config.admin_tokens] == [
+        ("operator", "operator", "OWN", None),
+        ("a", "viewer", "T", None),
+        ("b", "operator", None, Path("/conf/t")),
+    ]
+    assert config.has_admin_credential
+    assert not config.has_admin_certificates
+
+
 def test_no_key_is_without_a_test() -> None:
     tested = {*KEYS, *ITEM_KEYS, *UNAVAILABLE, *(f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS)}
     elsewhere = {"est.label.name", "ca.id", "auth.NAME.use", "policy.NAME.use"}
-    elsewhere |= {"admin.token.name", "admin.token.role"}
+    elsewhere |= {"admin.token", *(f"admin.token.{key}" for key in ("name", "role", "env", "file"))}  # below
     known = {f"{table.path}.{key}" for table in tables({}) for key in table.keys}
     assert known - elsewhere - tested == set()
 

@@ -242,7 +242,7 @@ def _read_cursor(order: _Order, cursor: str) -> list[Any]:
         raise BadCursor
     try:
         *key, row_id = rest
-        values: list[Any] = [base64.urlsafe_b64decode(each.encode("ascii")).decode() for each in key]
+        values: list[Any] = [base64.b64decode(each, altchars=b"-_", validate=True).decode() for each in key]
         if order.key is not None and order.key is not _n.name:
             values = [_integer(each) for each in values]
         return [*values, _integer(row_id)]
