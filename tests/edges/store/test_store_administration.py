@@ -220,7 +220,7 @@ QUERIES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda query: "+".join(query))
+@pytest.mark.parametrize("query", QUERIES, ids="+".join)
 async def test_no_search_for_facts_scans_the_table(store: SqlStore, url: str, query: dict[str, Any]) -> None:
     noted: list[tuple[str, Any]] = []
 

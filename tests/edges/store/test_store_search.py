@@ -242,7 +242,7 @@ async def test_no_combination_of_filters_scans_a_table_or_sorts_what_it_finds(
     store: SqlStore, filled: tuple[str, list[RecordedCertificate]]
 ) -> None:
     """First pages and pages deep inside, the count beside them too; SQLite knows no numbers of these tables."""
-    seen = set()
+    seen: set[str] = set()
     for filters in combinations(len(SHAPES), SHAPES):
         query = CertificateQuery(**filters)
         with statements(store) as noted:
