@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from cryptography import x509
 
 from kipuka_core.domain.judge import Assessment
 from kipuka_core.domain.pipeline import Road
 from kipuka_core.domain.ports import EventHub, Store
-from kipuka_core.errors import NotFound, RequestRefused, Unavailable
+from kipuka_core.errors import Conflict, NotFound, RequestRefused, Unavailable
 from kipuka_core.model.certificate import Issued
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import RequestDecided
@@ -31,13 +32,24 @@ class Approvals:
     store: Store
     events: EventHub
     labels: Mapping[str, Label]
+    _deciding: set[str] = field(default_factory=set)
+    """The requests that are being decided now."""
 
     async def approve(self, request_id: str, *, actor: str, now: datetime) -> Issued:
         """Judge the request again, with every Wait answered, and issue; goes on when the caller is cancelled.
 
         Raises RequestRefused when a rule or policy objects now; the request goes on waiting then.
         """
-        return await self.road.undisturbed(self._approve(request_id, actor, now))
+        if request_id in self._deciding:  # another process may be at it too: the store lets one certificate in
+            raise Conflict("somebody else is deciding this request right now", code="being_decided")
+        self._deciding.add(request_id)
+        return await self.road.undisturbed(self._alone(request_id, self._approve(request_id, actor, now)))
+
+    async def _alone(self, request_id: str, work: Coroutine[Any, Any, Issued]) -> Issued:
+        try:
+            return await work
+        finally:
+            self._deciding.discard(request_id)
 
     async def _approve(self, request_id: str, actor: str, now: datetime) -> Issued:
         stored = await self._waiting(request_id)

@@ -10,14 +10,19 @@ from kipuka_core.domain.ports import EventHub
 from kipuka_core.errors import Unavailable
 from kipuka_core.model.event import Event
 
+_TOGETHER = 250
+"""So few that a sink has written them all well within ``[plugins] timeout``."""
+
 
 async def announce_all(events: EventHub, facts: Sequence[Event]) -> None:
     """Before rights are given. Raises Unavailable when a required sink failed: then nothing may be given."""
-    # Together: a sink that writes in batches does so once. All end, so that none is written after the answer.
-    outcomes = await asyncio.gather(*map(events.announce, facts), return_exceptions=True)
-    for outcome in outcomes:
-        if outcome is not None:
-            raise outcome
+    for start in range(0, len(facts), _TOGETHER):
+        # Together: a sink that writes in batches does so once. All end, so that none is written after the answer.
+        few = facts[start : start + _TOGETHER]
+        outcomes = await asyncio.gather(*map(events.announce, few), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
 
 
 async def tell_all(events: EventHub, facts: Sequence[Event]) -> None:

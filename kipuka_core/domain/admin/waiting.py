@@ -80,9 +80,9 @@ class RequestAdministration:
         await self._still_waiting(request_id)
         try:
             return await approvals.approve(request_id, actor=administrator.name, now=self.clock())
-        except Unavailable:
+        except Conflict:
             raise
-        except (PostcheckFailed, NotFound):
+        except (Unavailable, PostcheckFailed, NotFound):
             await self._still_waiting(request_id)  # two administrators at once: one of them decided
             raise
         except RequestRefused as refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -29,6 +31,7 @@ from kipuka_core.model.search import COUNTED_AT_MOST, PAGE_AT_MOST, SearchStatus
 TEN_YEARS_SECONDS = 10 * 366 * 86_400
 MOST_USES = 1_000_000
 _LONGEST_TEXT = 1000
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
 
 # No database takes a NUL in a text.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_TEXT, pattern=r"^[^\x00]*$")]
@@ -43,6 +46,17 @@ def _stamp(moment: datetime) -> str:
 
 Moment = Annotated[datetime, PlainSerializer(_stamp, return_type=str, when_used="json")]
 """RFC 3339, UTC, whole seconds."""
+
+
+def _rfc3339(value: object) -> object:
+    """Numbers, which pydantic takes for seconds since 1970, are no moments here."""
+    if isinstance(value, str) and not _RFC3339.match(value):
+        raise ValueError("has to be a moment with its time zone, such as 2027-01-31T12:00:00Z")
+    return value
+
+
+When = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
+"""A moment that comes in (RFC 3339)."""
 
 
 class Body(BaseModel):
@@ -146,7 +160,7 @@ class OtpQuery(PageQuery):
 class OtpCleanup(Body):
     """Which ended one-time passwords to remove."""
 
-    ended_before: AwareDatetime = Field(description="Those that expired or were withdrawn before this moment.")
+    ended_before: When = Field(description="Those that expired or were withdrawn before this moment.")
 
 
 class Removed(Body):
@@ -193,8 +207,8 @@ class CertificateFilters(Body):
     serial: Serial | None = Field(default=None, description="Hex; colons and leading zeros do not matter.")
     identity: Text | None = Field(default=None, description="The entity id that it was issued to.")
     label: AnyText | None = None
-    expires_before: AwareDatetime | None = None
-    expires_after: AwareDatetime | None = None
+    expires_before: When | None = None
+    expires_after: When | None = None
 
 
 class CertificateSearch(CertificateFilters, PageQuery):
@@ -344,8 +358,8 @@ class AuditQuery(PageQuery):
         description="What it was done to: a serial number, a subject, an entity id, the id of a one-time password or"
         " of a request.",
     )
-    since: AwareDatetime | None = Field(default=None, description="Not before this moment.")
-    until: AwareDatetime | None = Field(default=None, description="Before this moment.")
+    since: When | None = Field(default=None, description="Not before this moment.")
+    until: When | None = Field(default=None, description="Before this moment.")
 
 
 class Event(BaseModel):
