@@ -208,7 +208,7 @@ async def test_an_approval_goes_on_when_its_administrator_hangs_up(harness: Harn
     approvals = administration.approvals
     assert approvals is not None
     approving = asyncio.create_task(administration.approve(ANA, request.request_id))
-    while not approvals.road._running:
+    while not approvals.road._running:  # noqa: ASYNC110  # as soon as the approval is under way
         await asyncio.sleep(0)
     approving.cancel()
     with pytest.raises(asyncio.CancelledError):

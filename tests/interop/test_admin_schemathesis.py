@@ -42,8 +42,8 @@ def test_no_request_that_schemathesis_makes_is_a_server_error_and_every_answer_i
     program = Path(sys.executable).with_name("schemathesis")
     done = subprocess.run(
         [
-            program, "run", f"https://localhost:{port}/admin/openapi.json", "--header", f"Authorization: Bearer {OPERATOR}",
-            "--tls-verify", str(site.system.deployment.root_pem), "--checks", ",".join(CHECKS), "--phases",
+            program, "run", f"https://localhost:{port}/admin/openapi.json",
+            "--header", f"Authorization: Bearer {OPERATOR}", "--tls-verify", str(site.system.deployment.root_pem), "--checks", ",".join(CHECKS), "--phases",
             "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "1", "--request-timeout", "60", "--no-color",
             "--continue-on-failure",
         ],

@@ -418,7 +418,13 @@ def test_facts_are_found_by_event_actor_target_and_time(site: AdminSite) -> None
     whole = site.get("audit?limit=1")
     assert (len(whole["events"]), whole["total"] > 1) == (1, True)
     assert site.get("audit?limit=1&offset=1")["events"] != whole["events"]
-    for bad in ("since=yesterday", "limit=9999", "until=2020-01-01T00:00:00"):
+    for bad in (
+        "since=yesterday",
+        "since=5",
+        "limit=9999",
+        "until=2020-01-01T00:00:00",
+        "until=0001-01-01T00:00%2B23:59",
+    ):
         assert bad.partition("=")[0] in site.get(f"audit?{bad}", 400)["message"]
 
 

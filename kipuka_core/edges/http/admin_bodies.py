@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -49,10 +49,16 @@ Moment = Annotated[datetime, PlainSerializer(_stamp, return_type=str, when_used=
 
 
 def _rfc3339(value: object) -> object:
-    """Numbers, which pydantic takes for seconds since 1970, are no moments here."""
-    if isinstance(value, str) and not _RFC3339.match(value):
-        raise ValueError("has to be a moment with its time zone, such as 2027-01-31T12:00:00Z")
-    return value
+    """A moment from its text; numbers, which pydantic takes for seconds since 1970, are none here."""
+    if isinstance(value, datetime):
+        return value
+    try:
+        if isinstance(value, str) and _RFC3339.match(value):
+            moment = datetime.fromisoformat(value.upper())
+            return moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("has to be a moment with its time zone, such as 2027-01-31T12:00:00Z")
 
 
 When = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
