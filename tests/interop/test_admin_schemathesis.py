@@ -40,18 +40,18 @@ def test_no_request_that_schemathesis_makes_is_a_server_error_and_every_answer_i
 ) -> None:
     port = site.system.server.admin_port
     program = Path(sys.executable).with_name("schemathesis")
-    done = subprocess.run(
-        [
-            program, "run", f"https://localhost:{port}/admin/openapi.json",
-            "--header", f"Authorization: Bearer {OPERATOR}", "--tls-verify", str(site.system.deployment.root_pem), "--checks", ",".join(CHECKS), "--phases",
-            "examples,coverage,fuzzing", "--max-examples", "20", "--seed", "1", "--request-timeout", "60", "--no-color",
-            "--continue-on-failure",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
+    options = {
+        "--header": f"Authorization: Bearer {OPERATOR}",
+        "--tls-verify": str(site.system.deployment.root_pem),
+        "--checks": ",".join(CHECKS),
+        "--phases": "examples,coverage,fuzzing",
+        "--max-examples": "20",
+        "--seed": "1",
+        "--request-timeout": "60",
+    }
+    command = [str(program), "run", f"https://localhost:{port}/admin/openapi.json", "--no-color", "--continue-on-failure"]
+    command += [word for option in options.items() for word in option]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
     assert "Tested: 29" in done.stdout
     assert [line for line in site.system.server.log() if line["level"] == "error"] == []
