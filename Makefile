@@ -8,10 +8,10 @@ DISTRIBUTIONS := $(patsubst %/,%,$(dir $(wildcard pyproject.toml plugins/*/pypro
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-all lint type imports docs bench bench-hsm format dist clean system-packages scanners
+.PHONY: help run test test-all lint type imports docs bench bench-hsm bench-search format dist clean system-packages scanners
 
 help:  ## show these words
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -64,6 +64,9 @@ bench: $(VENV)/.installed-dev  ## server CPU per request beside the bare cryptog
 
 bench-hsm: $(VENV)/.installed-dev system-packages  ## a token through kipuka beside the bare token
 	$(BIN)/python -m tests.bench.hsm
+
+bench-search: $(VENV)/.installed-dev  ## searches among a million certificates beside a lookup by key
+	$(BIN)/python -m tests.bench.search
 
 format: $(VENV)/.installed-dev  ## let ruff write the layout
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,11 +13,13 @@ from typing import Any, cast
 from cryptography import x509
 from quart import Quart
 
+from kipuka_core.admin_work import administration_of, work_routes
 from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import Config
 from kipuka_core.domain.ports import Store
 from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.edges.http.admin import admin_app
+from kipuka_core.edges.http.admin_bearer import read_bearer_tokens
 from kipuka_core.edges.http.admin_cas import CaDirectory, ca_routes
 from kipuka_core.edges.http.admin_credentials import AdminRule, idle_anchors
 from kipuka_core.edges.http.admin_gate import AdminGate
@@ -49,7 +52,18 @@ def administration(assembly: Assembly, live: LiveTls) -> Quart:
         operators=config.admin.operators,
         viewers=config.admin.viewers,
     )
-    gate = AdminGate(rule=rule, standing=AdminStanding(assembly.standing), events=assembly.events, clock=utc_now)
+    gate = AdminGate(
+        rule=rule,
+        standing=AdminStanding(assembly.standing),
+        events=assembly.events,
+        clock=utc_now,
+        tokens=read_bearer_tokens(
+            config.admin_tokens,
+            os.environ,
+            strict_permissions=config.server.strict_permissions,
+            warn=assembly.warnings.append,
+        ),
+    )
     guard = assembly.road.guard
     checks = HealthChecks(_pings(assembly), guard)
     health = Health(
@@ -62,10 +76,12 @@ def administration(assembly: Assembly, live: LiveTls) -> Quart:
         tokens=assembly.tokens,
         started_at=time.monotonic(),
     )
+    directory = CaDirectory(assembly.cas, config.default_ca.id, guard, checks)
     parts = (
         health_routes(health),
-        ca_routes(CaDirectory(assembly.cas, config.default_ca.id, guard, checks)),
+        ca_routes(directory),
         plugin_routes(PluginDirectory(assembly.plugins, used_providers(config), checks)),
+        *work_routes(administration_of(assembly, directory.chain)),
     )
     return admin_app(gate, parts, assembly.plugins.admin_routes)
 

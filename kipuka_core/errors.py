@@ -72,6 +72,18 @@ class NotFound(RequestRefused):
     code = "not_found"
 
 
+class Conflict(RequestRefused):
+    """What an administrator asks for does not fit what is there now."""
+
+    code = "conflict"
+
+
+class InvalidInput(RequestRefused):
+    """A value in an administrator's request is not possible; the reason names the field."""
+
+    code = "invalid_request"
+
+
 class MethodNotAllowed(RequestRefused):
     """The operation exists and takes another method; ``allow`` lists what it takes."""
 

@@ -22,6 +22,9 @@ _COMMANDS: dict[str, str] = {
     "plugins": "kipuka_core.cli.plugins:plugins",
     "otp": "kipuka_core.cli.otp:otp",
     "certs": "kipuka_core.cli.certs:certs",
+    "requests": "kipuka_core.cli.requests:requests",
+    "lockouts": "kipuka_core.cli.lockouts:lockouts",
+    "audit": "kipuka_core.cli.audit:audit",
 }
 
 

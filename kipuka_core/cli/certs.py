@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
-from kipuka_core.cli.common import config_option, moment, now, print_table, with_store
-from kipuka_core.edges.store import SqlStore
-from kipuka_core.errors import KipukaError
-from kipuka_core.model.event import CertificateRevoked
-from kipuka_core.model.record import CertificateStatus, RecordedCertificate
+from kipuka_core.cli.admin_access import AdminAccess, AdminClient, admin_command
+from kipuka_core.cli.arguments import certificate_filters, filters_of, limit_option, say_rest, shown
+from kipuka_core.cli.common import print_table
+from kipuka_core.domain.admin.reasons import RevocationReason
 
-_REASONS: dict[str, int] = {
-    "unspecified": 0,
-    "keyCompromise": 1,
-    "cACompromise": 2,
-    "affiliationChanged": 3,
-    "superseded": 4,
-    "cessationOfOperation": 5,
-    "privilegeWithdrawn": 9,
-}
-"""RFC 5280 5.3.1, without those that make no sense for good (hold) or for a device (AA compromise)."""
+_CHUNK = 500
+_reason_option = click.option(
+    "--reason",
+    type=click.Choice([each.name for each in RevocationReason]),
+    default=RevocationReason.unspecified.name,
+    show_default=True,
+    help="Of RFC 5280 5.3.1; certificateHold can be released.",
+)
+_ca_option = click.option("--ca", "ca_id", metavar="ID", help="The CA, where several have used the serial number.")
 
 
 @click.group()
@@ -33,95 +30,159 @@ def certs() -> None:
 
 
 @certs.command("list")
-@config_option
-@click.option("--subject", metavar="NAME", help="A CN or SAN, or the beginning of one: 'router-*'.")
-@click.option("--status", type=click.Choice(["active", "revoked", "expired"]))
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
-def list_certificates(config_path: Path | None, subject: str | None, status: str | None, limit: int) -> None:
-    """List certificates, newest first."""
+@admin_command
+@certificate_filters
+@limit_option
+def list_certificates(access: AdminAccess, limit: int, **filters: Any) -> None:
+    """List certificates, newest first; those with --expires-… soonest first."""
+    found = access.run(lambda admin: admin.listed("certs", filters_of(filters), limit))
 
-    async def work(store: SqlStore) -> None:
-        found = await store.search_certificates(subject=subject, status=status, limit=limit)
-        rows = [
-            (each.serial_hex, each.subject, each.label, each.entity_id, moment(each.not_after), _status(each, now()))
-            for each in found
-        ]
-        print_table(("SERIAL", "SUBJECT", "LABEL", "IDENTITY", "EXPIRES", "STATUS"), rows)
+    def for_people() -> None:
+        _print_table(found.entries)
+        say_rest(found)
 
-    with_store(config_path, work)
+    access.show(found.entries, for_people)
 
 
 @certs.command("show")
-@config_option
+@admin_command
 @click.argument("serial")
+@_ca_option
 @click.option("--pem", is_flag=True, help="Print the certificate itself as PEM.")
-def show_certificate(config_path: Path | None, serial: str, pem: bool) -> None:
+def show_certificate(access: AdminAccess, serial: str, ca_id: str | None, pem: bool) -> None:
     """Show the certificate with this SERIAL (hex)."""
+    found = access.run(lambda admin: admin.json("GET", f"certs/{_path(serial)}", query={"ca_id": ca_id}))
+    access.show(found, lambda: click.echo(found["pem"], nl=False) if pem else _print(found))
 
-    async def work(store: SqlStore) -> None:
-        for each in await _by_serial(store, serial):
-            if pem:
-                certificate = x509.load_der_x509_certificate(each.certificate_der)
-                click.echo(certificate.public_bytes(serialization.Encoding.PEM).decode(), nl=False)
-            else:
-                _print(each)
 
-    with_store(config_path, work)
+@certs.command("export")
+@admin_command
+@click.argument("serial")
+@_ca_option
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["pem", "der", "chain"]),
+    default="pem",
+    show_default=True,
+    help="chain: PEM up to the root.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.")
+def export(access: AdminAccess, serial: str, ca_id: str | None, file_format: str, output: Path | None) -> None:
+    """Write out the certificate with this SERIAL (hex)."""
+    query = {"ca_id": ca_id, "format": file_format}
+
+    async def work(admin: AdminClient) -> bytes:
+        return (await admin.request("GET", f"certs/{_path(serial)}", query=query)).content
+
+    content = access.run(work, needs_cas=file_format == "chain")
+    if output is None:
+        sys.stdout.buffer.write(content)
+    else:
+        output.write_bytes(content)
 
 
 @certs.command("revoke")
-@config_option
+@admin_command
 @click.argument("serial")
-@click.option("--reason", type=click.Choice(list(_REASONS)), default="unspecified", show_default=True)
-def revoke_certificate(config_path: Path | None, serial: str, reason: str) -> None:
-    """Mark the certificate with this SERIAL (hex) as revoked: it authenticates nobody here any more."""
-
-    async def work(store: SqlStore) -> None:
-        found = await _by_serial(store, serial)
-        if len(found) > 1:
-            raise KipukaError(
-                f"{len(found)} CAs used the serial {serial}; revoking one of several is not possible here"
-            )
-        each, moment_now = found[0], now()
-        event = CertificateRevoked(
-            time=moment_now, actor="cli", label=each.label, serial=each.serial_hex, ca_id=each.ca_id, reason=reason
-        )
-        await store.revoke_certificate(
-            each.issuer_key_id, each.serial_hex, reason=_REASONS[reason], now=moment_now, event=event
-        )
-        click.echo(f"revoked {each.serial_hex} ({each.subject})")
-
-    with_store(config_path, work)
+@_ca_option
+@_reason_option
+def revoke_certificate(access: AdminAccess, serial: str, ca_id: str | None, reason: str) -> None:
+    """Revoke the certificate with this SERIAL (hex): it authenticates nobody here any more."""
+    found = _change(access, serial, ca_id, "revoke", {"reason": reason})
+    access.show(found, lambda: click.echo(f"revoked {found['serial']} ({found['subject']})"))
 
 
-async def _by_serial(store: SqlStore, serial: str) -> list[RecordedCertificate]:
-    serial_hex = serial.lower().replace(":", "").lstrip("0") or "0"
-    found = list(await store.search_certificates(serial_hex=serial_hex, limit=50))
-    if not found:
-        raise KipukaError(f"no certificate has the serial {serial}; `kipuka certs list` shows what there is")
-    return found
+@certs.command("release")
+@admin_command
+@click.argument("serial")
+@_ca_option
+def release_certificate(access: AdminAccess, serial: str, ca_id: str | None) -> None:
+    """Let the certificate with this SERIAL (hex) count again, which was on hold (certificateHold)."""
+    found = _change(access, serial, ca_id, "release", None)
+    access.show(found, lambda: click.echo(f"released {found['serial']} ({found['subject']})"))
 
 
-def _status(each: RecordedCertificate, at: datetime) -> str:
-    if each.status is CertificateStatus.ACTIVE and each.not_after < at:
-        return "expired"
-    return each.status
+@certs.command("revoke-found")
+@admin_command
+@certificate_filters
+@_reason_option
+@click.option("--yes", is_flag=True, help="Do it. Without this, only count them and show the first.")
+def revoke_found(access: AdminAccess, reason: str, yes: bool, **filters: Any) -> None:
+    """Revoke every certificate that a search finds; broken off, what was revoked stays so."""
+    wanted = {"query": filters_of(filters), "reason": reason}
+
+    async def work(admin: AdminClient) -> dict[str, Any]:
+        would: dict[str, Any] = await admin.json("POST", "certs/revoke", body=wanted)
+        return await _revoke_all(admin, wanted, would) if yes else would
+
+    done = access.run(work)
+
+    def for_people() -> None:
+        if not yes:
+            _print_table(done["sample"])
+        verb = "revoked" if yes else "would revoke"
+        click.echo(f"{verb} {done['count']}" + ("" if yes else "; with --yes"), err=not yes)
+
+    access.show(done, for_people)
 
 
-def _print(each: RecordedCertificate) -> None:
+async def _revoke_all(admin: AdminClient, wanted: dict[str, Any], would: dict[str, Any]) -> dict[str, Any]:
+    done = {**would, "dry_run": False, "count": 0}
+    chunk = {**wanted, "dry_run": False, "limit": _CHUNK}
+    with click.progressbar(
+        length=would["count"], label="revoking", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+        while (revoked := await admin.json("POST", "certs/revoke", body=chunk))["count"]:
+            done["count"] += revoked["count"]
+            done["remaining"] = revoked["remaining"]
+            bar.update(revoked["count"])
+            if not revoked["remaining"]:
+                break
+    return done
+
+
+def _change(
+    access: AdminAccess, serial: str, ca_id: str | None, what: str, body: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Do it, and return the certificate as it is now."""
+    query = {"ca_id": ca_id}
+
+    async def work(admin: AdminClient) -> dict[str, Any]:
+        await admin.request("POST", f"certs/{_path(serial)}/{what}", query=query, body=body)
+        changed: dict[str, Any] = await admin.json("GET", f"certs/{_path(serial)}", query=query)
+        return changed
+
+    return access.run(work)
+
+
+def _path(serial: str) -> str:
+    return "".join(character for character in serial if character.isalnum()) or "0"
+
+
+def _print_table(entries: list[dict[str, Any]]) -> None:
+    rows = [
+        (each["serial"], each["subject"], each["label"], each["identity"], shown(each["expires_at"]), each["status"])
+        for each in entries
+    ]
+    print_table(("SERIAL", "SUBJECT", "LABEL", "IDENTITY", "EXPIRES", "STATUS"), rows)
+
+
+def _print(each: dict[str, Any]) -> None:
     rows = {
-        "serial": each.serial_hex,
-        "subject": each.subject,
-        "names": ", ".join(each.sans),
-        "key": each.key_type,
-        "ca": each.ca_id,
-        "label": each.label or "(none)",
-        "identity": f"{each.entity_id} (by {each.authenticator})",
-        "issued": moment(each.issued_at),
-        "expires": moment(each.not_after),
-        "status": _status(each, now()),
-        "revoked": moment(each.revoked_at),
-        "request": each.request_id,
+        "serial": each["serial"],
+        "subject": each["subject"],
+        "names": ", ".join(each["sans"]),
+        "key": each["key_algorithm"],
+        "ca": each["ca_id"],
+        "label": each["label"] or "(none)",
+        "identity": f"{each['identity']} (by {each['authenticator']})",
+        "issued": shown(each["issued_at"]),
+        "expires": shown(each["expires_at"]),
+        "status": each["status"],
+        "revoked": shown(each["revoked_at"]),
+        "reason": each["revocation_reason"] or "",
+        "request": each["request_id"],
     }
     for name, value in rows.items():
         if value:

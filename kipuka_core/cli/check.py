@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import click
 from kipuka_core.assemble import Assembly, assemble
 from kipuka_core.cli.common import config_option, now, read_config, run
 from kipuka_core.config import Config
+from kipuka_core.edges.http.admin_bearer import read_bearer_tokens
 from kipuka_core.edges.store import default_sqlite_url
 from kipuka_core.edges.tls.context import build_context
 from kipuka_core.listeners import admin_material, est_material
@@ -49,5 +51,11 @@ async def warnings_of(config: Config) -> list[str]:
         for material in (est, admin):
             material.chain.inspect(now())  # not in time is an error here, where warnings only tell of it
             build_context(material.tls)
+        read_bearer_tokens(
+            config.admin_tokens,
+            os.environ,
+            strict_permissions=config.server.strict_permissions,
+            warn=assembly.warnings.append,
+        )
         # The admin listener's material knows of both certificates, as the health page does.
         return list(dict.fromkeys((*assembly.warnings, *admin.warnings(now()))))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from kipuka_core.config.failures import unknown_key
 from kipuka_core.config.labels import rules_of
-from kipuka_core.config.model import Config
+from kipuka_core.config.model import OWN_TOKEN_NAME, Config
 from kipuka_core.config.sections.enrollment import Enrollment, EstLabel
 from kipuka_core.config.sections.server import AdminClientAuth, ClientAuth, ClientAuthMode
 from kipuka_core.errors import ConfigurationError
@@ -77,10 +77,25 @@ def _admin(config: Config) -> Iterator[ConfigurationError]:
     if config.admin.client_auth is not None:
         yield from _trust_anchors("admin.client_auth", config.admin.client_auth)
     for role in ("operators", "viewers"):
-        if getattr(config.admin, role) and not config.has_admin_credential:
+        if getattr(config.admin, role) and not config.has_admin_certificates:
             yield ConfigurationError(
                 f"admin.{role}", "has no effect without client certificates: add [admin.client_auth] with trust_anchors"
             )
+    yield from _admin_tokens(config)
+
+
+def _admin_tokens(config: Config) -> Iterator[ConfigurationError]:
+    admin = config.admin
+    if admin.bearer_token_env is not None and admin.bearer_token_file is not None:
+        yield ConfigurationError("admin.bearer_token_file", "admin.bearer_token_env is set too; keep one of them")
+    for index, token in enumerate(admin.token):
+        if (token.env is None) == (token.file is None):
+            yield ConfigurationError(f"admin.token[{index}]", "needs either env or file, and not both")
+        if token.name == OWN_TOKEN_NAME:
+            problem = f'"{OWN_TOKEN_NAME}" is what the token of [admin] itself is called; choose another name'
+            yield ConfigurationError(f"admin.token[{index}].name", problem)
+    for index, name in _repeated(token.name for token in admin.token):
+        yield ConfigurationError(f"admin.token[{index}].name", f'"{name}" is the name of another token too')
 
 
 def _trust_anchors(toml_path: str, client_auth: ClientAuth | AdminClientAuth) -> Iterator[ConfigurationError]:

@@ -31,6 +31,7 @@ def _label(config: Config, table: EstLabel) -> Label:
         accept_from=table.accept_from,
         san_carry_over=table.san_carry_over,
         allow_name_change=table.allow_name_change,
+        approval=table.approval,
         retry_after_seconds=config.est.retry_after,
         csr_attributes=config.est.csr_attributes,
     )

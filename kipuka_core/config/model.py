@@ -20,10 +20,12 @@ from kipuka_core.config.sections.plugins import (
     ProviderTable,
 )
 from kipuka_core.config.sections.revocation import Revocation
-from kipuka_core.config.sections.server import Admin, ClientAuthMode, Server, ServerTls, Tls
+from kipuka_core.config.sections.server import Admin, AdminToken, ClientAuthMode, Server, ServerTls, Tls
 from kipuka_core.config.values import ProviderName
+from kipuka_core.model.administrator import Role
 
 EMBEDDED_CA_ID = "default"
+OWN_TOKEN_NAME = "operator"  # noqa: S105  # what a token is called
 _ADMIN_TLS_KEYS = ("cert", "key", "min_version", "cipher_suites")
 _MATERIAL_KEYS = ("cert", "key", "key_password_env", "key_password_file")
 _Tables = Annotated[dict[ProviderName, PluginSettings], Field(repr=False)]
@@ -151,8 +153,24 @@ class Config(Section):
     @property
     def has_admin_credential(self) -> bool:
         """Whether anybody can be an administrator. If not, the admin listener answers ``live`` and ``ready`` only."""
+        return self.has_admin_certificates or bool(self.admin_tokens)
+
+    @property
+    def has_admin_certificates(self) -> bool:
+        """Whether a client certificate can be an admin credential."""
         client_auth = self.admin.client_auth
         return client_auth is not None and client_auth.mode is not ClientAuthMode.NONE
+
+    @property
+    def admin_tokens(self) -> tuple[AdminToken, ...]:
+        """Every bearer token, that of ``[admin]`` itself first, under the name ``operator``."""
+        admin = self.admin
+        if admin.bearer_token_env is None and admin.bearer_token_file is None:
+            return admin.token
+        own = AdminToken(
+            name=OWN_TOKEN_NAME, role=Role.OPERATOR, env=admin.bearer_token_env, file=admin.bearer_token_file
+        )
+        return (own, *admin.token)
 
     # -- store -----------------------------------------------------------------------------------------------------
     @property

@@ -27,6 +27,11 @@ def warnings(config: Config) -> list[str]:
             "admin.client_auth: nobody has an admin credential; the admin listener answers /admin/health/live and "
             "/admin/health/ready only"
         )
+    client_auth = config.admin.client_auth
+    if config.admin_tokens and client_auth is not None and client_auth.mode is ClientAuthMode.REQUIRED:
+        found.append(
+            'admin.client_auth.mode: "required" lets nobody in who has a token and no certificate; use "optional"'
+        )
     found.extend(
         f'policy.order: "{name}" is not in it, so {consequence}'
         for name, consequence in _WITHOUT_POLICY.items()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from cryptography import x509
 
+from kipuka_core.domain.judge import Assessment
 from kipuka_core.domain.pipeline import Road
 from kipuka_core.domain.ports import EventHub, Store
-from kipuka_core.errors import NotFound, RequestRefused, Unavailable
+from kipuka_core.errors import Conflict, NotFound, RequestRefused, Unavailable
 from kipuka_core.model.certificate import Issued
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import RequestDecided
@@ -29,16 +32,28 @@ class Approvals:
     store: Store
     events: EventHub
     labels: Mapping[str, Label]
+    _deciding: set[str] = field(default_factory=set)
+    """The requests that are being decided now."""
 
     async def approve(self, request_id: str, *, actor: str, now: datetime) -> Issued:
-        """Judge the request again, with every Wait answered, and issue.
+        """Judge the request again, with every Wait answered, and issue; goes on when the caller is cancelled.
 
         Raises RequestRefused when a rule or policy objects now; the request goes on waiting then.
         """
+        if request_id in self._deciding:  # another process may be at it too: the store lets one certificate in
+            raise Conflict("somebody else is deciding this request right now", code="being_decided")
+        self._deciding.add(request_id)
+        return await self.road.undisturbed(self._alone(request_id, self._approve(request_id, actor, now)))
+
+    async def _alone(self, request_id: str, work: Coroutine[Any, Any, Issued]) -> Issued:
+        try:
+            return await work
+        finally:
+            self._deciding.discard(request_id)
+
+    async def _approve(self, request_id: str, actor: str, now: datetime) -> Issued:
         stored = await self._waiting(request_id)
-        enrolment = self._enrolment(stored, now)
-        assessment = await self.road.assess(enrolment)
-        approved = assessment.outcome(waits_are_answered=True)
+        approved = (await self.assess(stored, now)).outcome(waits_are_answered=True)
         if isinstance(approved, Wait):  # cannot be: a Wait was just answered
             raise Unavailable(approved.reason)
         outcome = await self.road.issuance.issue(approved)
@@ -47,11 +62,17 @@ class Approvals:
         await self.events.emit(_decided(stored, actor, now, "approved", ""))
         return outcome
 
+    async def assess(self, stored: StoredRequest, now: datetime) -> Assessment:
+        """What every policy says of a remembered request now. Raises RequestRefused when a core rule is broken."""
+        return await self.road.assess(self._enrolment(stored, now))
+
     async def reject(self, request_id: str, *, actor: str, now: datetime, reason: str) -> None:
         """Refuse the request for good; its one-time password is free again."""
         stored = await self._waiting(request_id)
         event = _decided(stored, actor, now, "rejected", reason)
         await self.store.decide_request(request_id, refused_because=reason, event=event)
+        with suppress(Unavailable):  # it takes rights away: done, whether or not every sink has heard of it
+            await self.events.announce(event)
 
     async def _waiting(self, request_id: str) -> StoredRequest:
         stored = await self.store.get_request(request_id)
@@ -73,7 +94,7 @@ class Approvals:
                 entity_id=stored.entity_id,
                 names=frozenset(stored.names),
                 certificate=certificate or None,
-                one_time=OneTimeCredential(stored.otp_id) if stored.otp_id else None,
+                one_time=OneTimeCredential(stored.otp_id, stored.subject_pattern) if stored.otp_id else None,
             ),
             csr=self.road.reader.decode(stored.csr_der),
             connection=Connection(
@@ -87,5 +108,11 @@ class Approvals:
 
 def _decided(stored: StoredRequest, actor: str, now: datetime, decision: str, reason: str) -> RequestDecided:
     return RequestDecided(
-        time=now, request_id=stored.id, actor=actor, label=stored.label, reason=reason, decision=decision
+        time=now,
+        request_id=stored.id,
+        actor=actor,
+        label=stored.label,
+        reason=reason,
+        decision=decision,
+        entity_id=stored.entity_id,
     )

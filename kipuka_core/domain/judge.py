@@ -21,6 +21,8 @@ from kipuka_core.model.certificate import Approved, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
 
+APPROVAL = "approval"
+"""What the verdict of a label with ``approval = true`` is called among those of policies."""
 _VERDICTS: tuple[type[Verdict], ...] = (Allow, Deny, Wait)
 
 
@@ -85,6 +87,8 @@ class Judge:
             if template != as_shaped:  # frozen, but Python lets a determined policy write into it
                 raise PluginFailed(each.name, "changed the template while judging it")
             verdicts.append((each.name, verdict))
+        if enrolment.label.approval:
+            verdicts.append((APPROVAL, Wait("an administrator has to approve this request")))
         assessment = Assessment(enrolment=enrolment, issuer=issuer, template=as_shaped, verdicts=tuple(verdicts))
         if not any(isinstance(verdict, Deny) for _, verdict in verdicts):
             # After the policies, whose refusals are worded for the setting that the operator knows.

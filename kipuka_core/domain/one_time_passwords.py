@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -10,6 +11,7 @@ from kipuka_core.model.entity_id import entity_id_problem
 from kipuka_core.model.record import OneTimePassword
 
 MIN_TOKEN_BITS = 128
+MAX_PATTERN_LENGTH = 256
 
 
 def generate_token(bits: int) -> str:
@@ -29,6 +31,19 @@ def hash_token(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
+def pattern_problem(subject_pattern: str) -> str | None:
+    """Say why this is no subject pattern, or None when it is one."""
+    if not subject_pattern or len(subject_pattern) > MAX_PATTERN_LENGTH:
+        return f"it must have 1 to {MAX_PATTERN_LENGTH} characters"
+    if not subject_pattern.isprintable():
+        return "it holds a control character or another one that cannot be printed"
+    try:
+        re.compile(subject_pattern.replace("{id}", "id"))
+    except (re.error, RecursionError, OverflowError):
+        return "it is not a regular expression"
+    return None
+
+
 def new_one_time_password(
     entity_id: str,
     *,
@@ -37,11 +52,13 @@ def new_one_time_password(
     max_usage: int = 1,
     label: str | None = None,
     token_bits: int = 160,
+    subject_pattern: str | None = None,
 ) -> tuple[OneTimePassword, str]:
     """Make a one-time password: the record for the store, and the token, which is nowhere else.
 
-    ``label`` None is good at every label, ``""`` only at the door without one. Raises ValueError, saying what to
-    change, for an entity id that no client could send, and for numbers out of range.
+    ``label`` None is good at every label, ``""`` only at the door without one; every name of the certificate has to
+    match ``subject_pattern`` (:class:`~kipuka_core.model.identity.OneTimeCredential`).
+    Raises ValueError, saying what to change, for an entity id that no client could send, and for numbers out of range.
     """
     if problem := entity_id_problem(entity_id):
         raise ValueError(f"this entity id cannot be used: {problem}")
@@ -49,6 +66,8 @@ def new_one_time_password(
         raise ValueError("a one-time password must be good for at least one second")
     if max_usage < 1:
         raise ValueError("a one-time password must be good for at least one use")
+    if subject_pattern is not None and (problem := pattern_problem(subject_pattern)):
+        raise ValueError(f"this subject pattern cannot be used: {problem}")
     token = generate_token(token_bits)
     try:
         expires_at = now + timedelta(seconds=ttl_seconds)
@@ -62,5 +81,6 @@ def new_one_time_password(
         created_at=now,
         expires_at=expires_at,
         max_usage=max_usage,
+        subject_pattern=subject_pattern,
     )
     return record, token

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from kipuka_core.domain.authenticate import Authentication
 from kipuka_core.domain.guard import Guard
@@ -23,6 +23,8 @@ from kipuka_core.model.identity import ClientIdentity, Offer
 from kipuka_core.model.label import Label
 from kipuka_core.model.request import Csr, Operation
 from kipuka_core.model.verdict import Wait
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class Road:
         try:
             enrolment = self._proven(offer, identity, request)
             # From here on a client that hangs up changes nothing any more (invariant 3).
-            return await self._undisturbed(self._answer(enrolment))
+            return await self.undisturbed(self._answer(enrolment))
         except RequestRefused as refusal:
             refusal.actor, refusal.authenticator = identity.entity_id, identity.authenticator
             raise
@@ -105,7 +107,8 @@ class Road:
         while self._running:
             await asyncio.wait(tuple(self._running))
 
-    async def _undisturbed(self, work: Coroutine[Any, Any, Issued | Wait]) -> Issued | Wait:
+    async def undisturbed(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Do this to its end, whatever becomes of who waits for it; :meth:`drain` waits too."""
         task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._finished)

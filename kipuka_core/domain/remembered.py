@@ -42,6 +42,7 @@ def stored_request(enrolment: Enrolment, state: RequestState, wait: Wait | None 
         csr_der=enrolment.csr.der,
         client_certificate_der=certificate.public_bytes(serialization.Encoding.DER) if certificate else None,
         otp_id=identity.one_time.otp_id if identity.one_time else None,
+        subject_pattern=identity.one_time.subject_pattern if identity.one_time else None,
         reason=wait.reason if wait else "",
         retry_after_seconds=retry_after_seconds or enrolment.label.retry_after_seconds,
         source_address=enrolment.connection.source_address,

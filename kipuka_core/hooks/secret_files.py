@@ -33,19 +33,29 @@ def read_file(path: Path) -> bytes:
         raise unreadable(path, error) from None
 
 
-def check_permissions(path: Path, services: Services, *, barred: int = GROUP_AND_OTHERS) -> None:
-    """Warn of a file that more people than its owner can use, or refuse it with ``strict_permissions``.
+def permission_problem(path: Path, *, barred: int = GROUP_AND_OTHERS) -> str | None:
+    """What is wrong with a file that more people than its owner can use, and what to run; None: nothing.
 
-    ``barred`` are the permission bits that nobody should have. Raises ConfigurationError also when there is no such
-    file.
+    Raises ConfigurationError when there is no such file.
     """
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
     if not mode & barred:
+        return None
+    return f"mode {mode:04o} lets others use it; run: chmod {mode & ~barred:04o} {shown(path)}"
+
+
+def check_permissions(path: Path, services: Services, *, barred: int = GROUP_AND_OTHERS) -> None:
+    """Warn of a file that more people than its owner can use, or refuse it with ``strict_permissions``.
+
+    ``barred`` are the permission bits that nobody should have. Raises ConfigurationError also when there is no such
+    file.
+    """
+    problem = permission_problem(path, barred=barred)
+    if problem is None:
         return
-    problem = f"mode {mode:04o} lets others use it; run: chmod {mode & ~barred:04o} {shown(path)}"
     if services.strict_permissions:
         raise ConfigurationError(shown(path), problem)
     services.warn(f"{shown(path)}: {problem}")

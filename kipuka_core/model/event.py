@@ -93,6 +93,7 @@ class RequestDecided(Event):
     name: ClassVar[str] = "request_decided"
 
     decision: str
+    entity_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,26 @@ class CertificateRevoked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateReleased(Event):
+    """A certificate that was on hold counts again, by ``actor``."""
+
+    name: ClassVar[str] = "certificate_released"
+
+    serial: str
+    ca_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockoutLifted(Event):
+    """A lockout of ``address`` (with ``entity_id``: of the pair) was ended by ``actor`` before its time."""
+
+    name: ClassVar[str] = "lockout_lifted"
+
+    address: str
+    entity_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtpCreated(Event):
     """A one-time password was made for ``entity_id``."""
 
@@ -124,6 +145,8 @@ class OtpCreated(Event):
     otp_id: str
     entity_id: str
     expires_at: str
+    max_usage: int = 1
+    subject_pattern: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +156,16 @@ class OtpRevoked(Event):
     name: ClassVar[str] = "otp_revoked"
 
     otp_id: str
+    entity_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtpsRemoved(Event):
+    """``actor`` had the one-time passwords that ended before a moment removed; what was told of them stays."""
+
+    name: ClassVar[str] = "otps_removed"
+
+    ended_before: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,9 @@ class OneTimeCredential:
     """A credential that an issued certificate uses up; the core reserves and consumes it (invariant 5)."""
 
     otp_id: str
+    subject_pattern: str | None = None
+    """A regular expression for whole names, where ``{id}`` stands for the entity id: what the password was made for.
+    Every name of the certificate has to match it (policy ``names``). None: the label's binding alone decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

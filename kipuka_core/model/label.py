@@ -69,6 +69,8 @@ class Label:
     """Other labels whose recorded certificates count here too."""
     san_carry_over: bool = False
     allow_name_change: bool = False
+    approval: bool = False
+    """Every request waits for a person."""
     retry_after_seconds: int = 60
     csr_attributes: tuple[str, ...] = ()
     """OIDs advertised beyond what the policies say."""

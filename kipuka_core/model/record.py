@@ -54,6 +54,9 @@ class OneTimePassword:
     max_usage: int
     usage_count: int = 0
     revoked_at: datetime | None = None
+    subject_pattern: str | None = None
+    """What every name of the certificate has to match; see
+    :class:`~kipuka_core.model.identity.OneTimeCredential`."""
 
 
 class RequestState(StrEnum):
@@ -83,6 +86,8 @@ class StoredRequest:
     csr_der: bytes = field(repr=False)
     client_certificate_der: bytes | None = field(default=None, repr=False)
     otp_id: str | None = None
+    subject_pattern: str | None = None
+    """That of the one-time password."""
     reason: str = ""
     retry_after_seconds: int = 60
     source_address: str = ""

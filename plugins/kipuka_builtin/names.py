@@ -3,6 +3,10 @@
 With ``subject_binding = "identity"`` a name (CN, e-mail address, UID or serialNumber of the subject; any SAN) must be
 held by the client: its ``entity_id`` covers a name of any kind, as a device is known by it; the identity's other names
 cover only their own kind, so that a certificate with ``dns:a.example`` does not make its holder ``cn:a.example``.
+
+A one-time password may be bound to a pattern of its own: whoever made it has said with that which names it is for.
+Every name has to match it, whatever the label's binding; with ``identity`` it takes the place of the names that the
+client holds, with ``pattern`` the label's pattern has to match as well.
 """
 
 from __future__ import annotations
@@ -90,8 +94,6 @@ class NamesPolicy(Policy):
         )
         if problem:
             return Deny(DenyKind.CSR, problem)
-        if rules.subject_binding is SubjectBinding.ANY:
-            return Allow()
         return _binding_verdict(template, enrolment)
 
     async def advertise(self, label: Label) -> CsrAttributes:
@@ -180,21 +182,32 @@ def _is_absolute_uri(value: str) -> bool:
 
 
 def _binding_verdict(template: Template, enrolment: Enrolment) -> Verdict:
+    rules, identity = enrolment.label.rules, enrolment.identity
+    own_pattern = identity.one_time.subject_pattern if identity.one_time else None
+    if rules.subject_binding is SubjectBinding.ANY and own_pattern is None:
+        return Allow()
     names = (*subject_names(template.subject), *map(san_entry, template.san))
     if not names:
         return Deny(DenyKind.CSR, "the CSR names nobody; put your name into the subject's CN or into a SubjectAltName")
-    rules, identity = enrolment.label.rules, enrolment.identity
+    if own_pattern is not None and (other := _first_unlike(own_pattern, identity.entity_id, names)):
+        return _refused(other, "it does not have the form that the one-time password was made for")
     if rules.subject_binding is SubjectBinding.PATTERN:
-        pattern = rules.subject_pattern or ""  # which no name matches: a label without a pattern lets nobody in
-        offending = next((name for name in names if not _matches(pattern, identity.entity_id, name)), None)
-        advice = "it does not have the form that this label demands"
-    else:
+        # A label without a pattern lets nobody in: no name matches the empty one.
+        if other := _first_unlike(rules.subject_pattern or "", identity.entity_id, names):
+            return _refused(other, "it does not have the form that this label demands")
+    elif own_pattern is None:
         held = frozenset(_comparable(name) for name in identity.names)
-        offending = next((name for name in names if not _holds(identity, held, name)), None)
-        advice = "ask only for names that you hold"
-    if offending is None:
-        return Allow()
-    return Deny(DenyKind.PERMISSION, f"the name {_shown(offending)} is not for this client; {advice}")
+        if other := next((name for name in names if not _holds(identity, held, name)), None):
+            return _refused(other, "ask only for names that you hold")
+    return Allow()
+
+
+def _first_unlike(pattern: str, entity_id: str, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if not _matches(pattern, entity_id, name)), None)
+
+
+def _refused(name: str, advice: str) -> Deny:
+    return Deny(DenyKind.PERMISSION, f"the name {_shown(name)} is not for this client; {advice}")
 
 
 def _holds(identity: ClientIdentity, held: frozenset[str], name: str) -> bool:

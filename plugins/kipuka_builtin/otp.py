@@ -78,7 +78,9 @@ class OtpAuthenticator(Authenticator):
         if username and username != record.entity_id:
             raise WrongSecret(username)
         return ClientIdentity(
-            authenticator=PROVIDER.name, entity_id=record.entity_id, one_time=OneTimeCredential(record.id)
+            authenticator=PROVIDER.name,
+            entity_id=record.entity_id,
+            one_time=OneTimeCredential(record.id, record.subject_pattern),
         )
 
     async def _find(self, token: str) -> OneTimePassword | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pstats
 import re
 import subprocess
@@ -84,3 +85,14 @@ def test_cryptography_is_a_room_of_its_own_in_a_profile() -> None:
     assert room_of(("~", 0, "<built-in method cryptography.hazmat.bindings._rust.x509.load_der_x509_csr>")) == (
         "cryptography"
     )
+
+
+@pytest.mark.long
+def test_the_bench_of_searches_has_every_filter_and_the_memory() -> None:
+    command = [sys.executable, "-m", "tests.bench.search", "--count", "20000", "--json"]
+    done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {"everything", "ca_id", "label", "status=revoked", "subject=prefix*"} <= set(found["ratios"])
+    assert all(first > 0 for first, _ in found["ratios"].values())
+    assert all(kib > 0 for kib in found["memory_kib"])

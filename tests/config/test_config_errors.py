@@ -152,6 +152,18 @@ ONE_LINE = {
     f"{LABEL}auth = []": "est.label[0].auth: must not be empty",
     "[policy]\norder = []": "policy.order: must not be empty",
     '[policy]\norder = ["keys", "keys"]': 'policy.order[1]: "keys" is in the list already',
+    '[admin]\nbearer_token_env = "T"\nbearer_token_file = "t"': (
+        "admin.bearer_token_file: admin.bearer_token_env is set too; keep one of them"
+    ),
+    '[[admin.token]]\nname = "a"\nrole = "viewer"': "admin.token[0]: needs either env or file, and not both",
+    '[[admin.token]]\nname = "a"\nrole = "root"\nenv = "T"': "admin.token[0].role: ",
+    '[[admin.token]]\nname = "operator"\nrole = "viewer"\nenv = "T"': (
+        'admin.token[0].name: "operator" is what the token of [admin] itself is called'
+    ),
+    2 * '[[admin.token]]\nname = "a"\nrole = "viewer"\nenv = "T"\n': (
+        'admin.token[1].name: "a" is the name of another token too'
+    ),
+    '[admin]\nbearer_token_env = "T"\noperators = ["CN=Ana"]': "admin.operators: has no effect without client cert",
     "[hsm]\n[key_store.pkcs11]": "hsm: is the short name of [key_store.pkcs11], which is there too",
     '[enrollment]\nsubject_binding = "pattern"': (
         'enrollment.subject_pattern: required, because subject_binding is "pattern"'

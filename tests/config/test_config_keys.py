@@ -52,6 +52,8 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "tls.client_auth.mode": ("optional", '"required"', "required"),
     "tls.client_auth.trust_anchors": ((Path("/conf/cas.pem"),), '["a", "/b"]', (Path("/conf/a"), Path("/b"))),
     "tls.client_auth.trust_own_cas": (True, "false", False),
+    "admin.bearer_token_env": (None, '"TOKEN"', "TOKEN"),
+    "admin.bearer_token_file": (None, '"token"', Path("/conf/token")),
     "admin.client_auth.mode": ("required", '"optional"\ntrust_anchors = "a"', "optional"),
     "admin.client_auth.trust_anchors": ((), '"a"', (Path("/conf/a"),)),
     "admin.tls.cert": (None, '"c"\nkey = "k"', Path("/conf/c")),
@@ -123,6 +125,7 @@ ITEM_KEYS: dict[str, tuple[object, str, object]] = {
     "est.label.accept_from": ((), 'accept_from = [""]', ("",)),
     "est.label.san_carry_over": (False, "san_carry_over = true", True),
     "est.label.allow_name_change": (False, "allow_name_change = true", True),
+    "est.label.approval": (False, "approval = true", True),
     "ca.backend": ("local", 'backend = "acme"', "acme"),
     "ca.is_default": (False, "is_default = true", True),
     "audit.sink.use": ("jsonl", 'use = "syslog"', "syslog"),
@@ -132,11 +135,8 @@ REQUIRED_IN_ITEMS = {"est.label": 'name = "factory"', "ca": 'id = "one"', "audit
 # keys without their feature: a value that is refused, the default, the refusal
 UNAVAILABLE = {
     "server.http_listen": ('"0.0.0.0:80"', None, "not available yet"),
-    "admin.bearer_token_env": ('"TOKEN"', None, "not available yet"),
-    "admin.bearer_token_file": ('"token"', None, "not available yet"),
-    "admin.token": ('[{ name = "a", role = "viewer", env = "T" }]', "[]", "not available yet"),
 }
-UNAVAILABLE_AT_LABELS = ("approval", "serverkeygen", "fullcmc", "ra_clients")
+UNAVAILABLE_AT_LABELS = ("serverkeygen", "fullcmc", "ra_clients")
 
 
 def _value(config: Config, path: str) -> Any:
@@ -190,10 +190,24 @@ def test_a_label_key_without_its_feature_is_refused_and_its_default_accepted(
     config_of(f"{label}{key} = false")
 
 
+def test_bearer_tokens_are_read(config_of: ConfigOf) -> None:
+    assert config_of().admin.token == ()
+    tokens = '[[admin.token]]\nname = "a"\nrole = "viewer"\nenv = "T"\n'
+    tokens += '[[admin.token]]\nname = "b"\nrole = "operator"\nfile = "t"\n'
+    config = config_of(f'[admin]\nbearer_token_env = "OWN"\n{tokens}')
+    assert [(each.name, each.role, each.env, each.file) for each in config.admin_tokens] == [
+        ("operator", "operator", "OWN", None),
+        ("a", "viewer", "T", None),
+        ("b", "operator", None, Path("/conf/t")),
+    ]
+    assert config.has_admin_credential
+    assert not config.has_admin_certificates
+
+
 def test_no_key_is_without_a_test() -> None:
     tested = {*KEYS, *ITEM_KEYS, *UNAVAILABLE, *(f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS)}
     elsewhere = {"est.label.name", "ca.id", "auth.NAME.use", "policy.NAME.use"}
-    elsewhere |= {f"admin.token.{key}" for key in ("name", "role", "env", "file")}  # refused as a whole
+    elsewhere |= {"admin.token", *(f"admin.token.{key}" for key in ("name", "role", "env", "file"))}  # below
     known = {f"{table.path}.{key}" for table in tables({}) for key in table.keys}
     assert known - elsewhere - tested == set()
 
@@ -209,4 +223,4 @@ def test_what_the_models_call_unavailable_is_what_is_refused() -> None:
         f"{table.path}.{key}" for table in tables({}) for key, field in table.keys.items() if not is_available(field)
     }
     refused = {path for path, (_, _, problem) in UNAVAILABLE.items() if problem == "not available yet"}
-    assert marked | {"admin.token"} == refused | {f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS}
+    assert marked == refused | {f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS}

@@ -60,7 +60,7 @@ def test_every_event_is_there_once_with_its_fields(fresh: Path) -> None:
     page = (fresh / "events.md").read_text()
     names = {cls.name for cls in event.Event.__subclasses__() if cls.__module__ == event.__name__}
     assert {name: page.count(f"\n## `{name}`\n") for name in names} == dict.fromkeys(names, 1)
-    assert "Further fields: `otp_id`, `entity_id`, `expires_at`." in page
+    assert "Further fields: `otp_id`, `entity_id`, `expires_at`, `max_usage`, `subject_pattern`." in page
 
 
 def test_every_refusal_is_there_with_its_status(fresh: Path) -> None:

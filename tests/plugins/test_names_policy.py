@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from kipuka_builtin.names import PROVIDER, NamesPolicy, NamesSettings
-from kipuka_core import Allow, ClientIdentity, ConfigurationError, Deny, DenyKind, Label, Verdict
+from kipuka_core import Allow, ClientIdentity, ConfigurationError, Deny, DenyKind, Label, OneTimeCredential, Verdict
 from kipuka_core.model.label import SubjectBinding
 from kipuka_core.testing import pki
 from kipuka_core.testing.contracts.policy import PolicyContract
@@ -52,13 +52,19 @@ async def judge(
     held: Sequence[str] = (),
     entity_id: str = "device",
     settings: NamesSettings | None = None,
+    otp_pattern: str | None = None,
     **rules: Any,
 ) -> Verdict:
     if not isinstance(subject, x509.Name):
         subject = pki.name(subject)
     names = tuple(each if isinstance(each, x509.GeneralName) else pki.general_name(each) for each in san)
     template = sample_template(CSR, subject=subject, san=names)
-    identity = ClientIdentity(authenticator="mtls", entity_id=entity_id, names=frozenset(held))
+    identity = ClientIdentity(
+        authenticator="mtls",
+        entity_id=entity_id,
+        names=frozenset(held),
+        one_time=OneTimeCredential("otp-1", otp_pattern),
+    )
     enrolment = sample_enrolment(CSR, identity=identity, label=sample_label(**rules))
     return await NamesPolicy(settings or NamesSettings()).decide(template, enrolment)
 
@@ -271,3 +277,26 @@ async def test_the_bounds_themselves_are_fine() -> None:
     assert await judge("a" * 64, entity_id="a" * 64) == Allow()
     longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
     assert await judge(None, (f"dns:{longest}",), entity_id=longest) == Allow()
+
+
+# binding -> what a one-time password for {id}-<digit> allows there
+OF_PASSWORD = [
+    ("identity", {"device-7": True, "device": False, "other-7": False}),
+    ("any", {"device-7": True, "device": False, "other-7": False}),
+    ("pattern", {"device-7": False, "device": False, "device-1": True}),
+]
+
+
+@pytest.mark.parametrize(("binding", "names"), OF_PASSWORD)
+async def test_every_name_has_to_match_the_pattern_of_the_password(binding: str, names: dict[str, bool]) -> None:
+    """It takes the place of the names that the client holds, and never that of the label's own pattern."""
+    rules: dict[str, Any] = {
+        "subject_binding": SubjectBinding(binding),
+        "subject_pattern": "{id}(-1)?",
+        "otp_pattern": r"{id}-\d",
+    }
+    for name, allowed in names.items():
+        for verdict in (await judge(name, **rules), await judge(None, (f"dns:{name}",), **rules)):
+            assert (verdict == Allow()) is allowed, name
+    refused(await judge("device-1", ("dns:evil",), **rules), DenyKind.PERMISSION, "one-time password was made for")
+    refused(await judge(pki.name(None, O="Example"), **rules), DenyKind.CSR, "names nobody")

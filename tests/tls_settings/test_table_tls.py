@@ -15,7 +15,7 @@ import pytest
 from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 from tests.startup.starting import check, serve
 from tests.tls_settings.settings_kit import BASE, FIPS_SUITES, NO_CONNECTION, Row, make_site, toml_list
-from tests.tls_settings.views import PASSWORD, PASSWORD_VARIABLE, VIEWS, Site, furnish, running_site
+from tests.tls_settings.views import PASSWORD, PASSWORD_VARIABLE, TOKEN_VARIABLE, VIEWS, Site, furnish, running_site
 
 pytestmark = pytest.mark.long
 
@@ -231,6 +231,20 @@ SERVED = [
         },
     ),
     *together(
+        {
+            "admin.bearer_token_env": f'"{TOKEN_VARIABLE}"',
+            "admin.token": '[{ name = "eye", role = "viewer", file = "admin-token" }]',
+        },
+        {
+            "admin.bearer_token_env": {f"{PAGE} token one": 200, f"{CHANGE} token one": 405},
+            "admin.token": {f"{PAGE} token two": 200, f"{CHANGE} token two": 403, f"{PAGE} without certificate": 401},
+        },
+    ),
+    *together(
+        {"admin.bearer_token_file": '"admin-token"'},
+        {"admin.bearer_token_file": {f"{PAGE} token one": 401, f"{CHANGE} token two": 405}},
+    ),
+    *together(
         {**files("open"), "server.strict_permissions": "false", "server.admin_listen": '"127.0.0.2:0"'},
         {"server.strict_permissions": OPEN_KEY, "server.admin_listen": {"admin addresses": ["127.0.0.2"]}},
     ),
@@ -288,6 +302,9 @@ REFUSED = [
         {"admin.client_auth.mode": '"optional"'},
     ),
     Row("admin.client_auth.mode", '"maybe"', refused("admin.client_auth.mode", "required", "optional", "none")),
+    Row("admin.bearer_token_env", '"KIPUKA_TEST_UNSET"', refused("admin.bearer_token_env", "KIPUKA_TEST_UNSET")),
+    Row("admin.bearer_token_file", '"devices.pem"', refused("admin.bearer_token_file", "32 to 512", "openssl rand")),
+    Row("admin.token", '[{ name = "eye", role = "viewer" }]', refused("admin.token[0]", "either env or file")),
     Row("admin.operators", ANA, refused("admin.operators", "[admin.client_auth]")),
     Row("admin.viewers", BEN, refused("admin.viewers", "[admin.client_auth]")),
     Row("admin.viewers", '["Ben"]', refused("admin.viewers", "RFC 4514"), ADMINS),

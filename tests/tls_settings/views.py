@@ -37,6 +37,10 @@ PASSWORD = "password of a test"  # a key's
 TLS = ("1.2", "1.3")
 PASSWORD_VARIABLE = "KIPUKA_TEST_TLS_KEY_PASSWORD"
 
+TOKENS = {"one": "1" * 32, "two": "2" * 40}
+"""Bearer tokens: one in the environment, one in the file ``admin-token``."""
+TOKEN_VARIABLE = "KIPUKA_TEST_ADMIN_TOKEN"
+
 SECOND_ROOT: Authority = make_root("Second Root CA")
 ADMIN_CA: Authority = make_root("Admin Root CA").subordinate("Admin CA")
 DEVICE: Leaf = DEVICE_CA.leaf("device")
@@ -58,6 +62,10 @@ SERVERS: Mapping[str, Leaf] = {
 }
 
 
+SECRETS = {PASSWORD_VARIABLE: PASSWORD, TOKEN_VARIABLE: TOKENS["one"]}
+"""What is in the environment of every server."""
+
+
 def furnish(deployment: Deployment) -> None:
     """Write the files that rows name, beside those of a plain site."""
     directory, tls = deployment.directory, deployment.directory / "tls"
@@ -68,6 +76,7 @@ def furnish(deployment: Deployment) -> None:
     write_private(tls / "locked.key", key_pem(SERVERS["locked"].key, PASSWORD.encode()))
     for file, password in {"password": PASSWORD, "wrong-password": "guess", "empty-password": ""}.items():
         write_private(tls / file, f"{password}\n".encode())
+    write_private(directory / "admin-token", f"{TOKENS['two']}\n".encode())
     authorities = {"issuing": DEVICE_CA, "second": SECOND_ROOT, "admin-ca": ADMIN_CA}
     for file, authority in authorities.items():
         (directory / f"{file}.pem").write_bytes(authority.pem)
@@ -100,7 +109,7 @@ def running_site(
     """A furnished site with its server; the password of the encrypted key is in the environment."""
     deployment = make_site(directory, settings)
     furnish(deployment)
-    with running_server(deployment, environment={PASSWORD_VARIABLE: PASSWORD, **environment}) as server:
+    with running_server(deployment, environment=SECRETS | environment) as server:
         yield Site(deployment, server)
 
 
@@ -122,6 +131,12 @@ def status(site: Site, listener: str, path: str, client: str, method: str = "GET
     context = client_context(site.directory, site.leaf(client))
     with connection(site.port(listener), context) as raw:
         return raw.ask(method, path)
+
+
+def with_token(site: Site, token: str, method: str) -> int | str:
+    """The status of an admin page for a client with a bearer token and no certificate."""
+    with connection(site.port("admin"), client_context(site.directory)) as raw:
+        return raw.ask(method, HEALTH, headers={"Authorization": f"Bearer {TOKENS[token]}"})
 
 
 def suite(site: Site, listener: str, tls: str) -> str:
@@ -195,6 +210,11 @@ VIEWS: dict[str, View] = {
         f"{method} {path} {client}": partial(status, listener="admin", path=path, client=client, method=method)
         for method, path in (("GET", LIVE), ("GET", HEALTH), ("POST", HEALTH))
         for client in CLIENTS
+    },
+    **{
+        f"{method} {HEALTH} token {token}": partial(with_token, token=token, method=method)
+        for method in ("GET", "POST")
+        for token in TOKENS
     },
     **{f"{prefix}TLS {tls}": partial(suite, listener=it, tls=tls) for prefix, it in _LISTENERS.items() for tls in TLS},
     **{f"{prefix}suites": partial(suites, listener=it) for prefix, it in _LISTENERS.items()},

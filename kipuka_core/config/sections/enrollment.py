@@ -128,7 +128,13 @@ class EstLabel(Enrollment):
     allow_name_change: Switch = Field(
         default=False, description="A renewal may ask for other names (ChangeSubjectName, RFC 6402 2.8)."
     )
-    approval: Annotated[Switch, NotYet()] = Field(default=False, description="Requests wait for a person.")
+    approval: Switch = Field(
+        default=False,
+        description=(
+            "Every request that no policy refuses waits until an administrator approves it (202): "
+            "`/admin/requests`, `kipuka requests`."
+        ),
+    )
     serverkeygen: Annotated[Switch, NotYet()] = Field(
         default=False, description="Keys made by the server (RFC 7030 4.4) are offered."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -22,6 +22,7 @@ from kipuka_core.config.values import (
     TlsVersion,
 )
 from kipuka_core.hooks.durations import Duration
+from kipuka_core.model.administrator import Role
 from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES
 
 CipherSuites = Annotated[tuple[CipherSuite, ...], Field(min_length=1)]
@@ -187,19 +188,29 @@ class Tls(ServerTls):
 
 
 class AdminToken(Section):
-    """A bearer token with a name and a role. Not available yet."""
+    """A bearer token with a name and a role. It is in the environment or in a file, and is read at start."""
 
-    name: str = Field(description="Who is meant, for the audit trail.", examples=["grafana"])
-    role: Literal["operator", "viewer"] = Field(description="What it may do.", examples=["viewer"])
-    env: str | None = Field(default=None, description="The environment variable that holds it.", examples=["TOKEN"])
-    file: Path | None = Field(default=None, description="The file that holds it.", examples=["/etc/kipuka/token"])
+    name: ProviderName = Field(
+        description="Who is meant: the audit trail has `token:NAME`. `operator` is the token of `[admin]` itself.",
+        examples=["grafana"],
+    )
+    role: Role = Field(description="`operator`, or `viewer`, who may look and change nothing.", examples=["viewer"])
+    env: str | None = Field(
+        default=None, description="The environment variable that holds it.", examples=["KIPUKA_GRAFANA_TOKEN"]
+    )
+    file: Path | None = Field(
+        default=None,
+        description="The file that holds it, in its first line.",
+        examples=["/etc/kipuka/grafana-token"],
+    )
 
 
 class AdminClientAuth(Section):
     """Client certificates on the admin listener. Never inherited from `[tls.client_auth]`.
 
-    Without this table nobody has an admin credential: the listener starts, answers `/admin/health/live` and
-    `/admin/health/ready` only, and start-up says so.
+    Without this table and without a bearer token nobody has an admin credential: the listener starts, answers
+    `/admin/health/live` and `/admin/health/ready` only, and start-up says so. Whoever comes with a token alone needs
+    `mode = "optional"`.
     """
 
     mode: ClientAuthMode = Field(
@@ -233,14 +244,14 @@ class AdminTls(Section):
 class Admin(Section):
     """The admin API: who may use it."""
 
-    bearer_token_env: Annotated[str | None, NotYet()] = Field(
+    bearer_token_env: str | None = Field(
         default=None,
-        description="The environment variable that holds one operator's bearer token.",
+        description="The environment variable that holds one operator's bearer token: 32 characters or more, random.",
         examples=["KIPUKA_ADMIN_TOKEN"],
     )
-    bearer_token_file: Annotated[Path | None, NotYet()] = Field(
+    bearer_token_file: Path | None = Field(
         default=None,
-        description="The file that holds one operator's bearer token.",
+        description="The file that holds it, in its first line.",
         examples=["/etc/kipuka/admin-token"],
     )
     operators: tuple[SubjectName, ...] = Field(
@@ -256,6 +267,6 @@ class Admin(Section):
         description="RFC 4514 subjects of administrators who may look.",
         examples=[["CN=Ben,O=Example"]],
     )
-    token: Annotated[tuple[AdminToken, ...], NotYet()] = Field(default=(), description="Further bearer tokens.")
+    token: tuple[AdminToken, ...] = Field(default=(), description="Further bearer tokens.")
     client_auth: AdminClientAuth | None = Field(default=None, description="Client certificates.")
     tls: AdminTls = Field(default_factory=AdminTls, description="TLS of the admin listener.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from quart import Blueprint, Quart, Response, g, request
 from quart.typing import ResponseReturnValue
@@ -11,7 +11,6 @@ from quart.wrappers.base import BaseRequestWebsocket
 from werkzeug import exceptions
 from werkzeug.routing import MapAdapter, RequestRedirect
 
-from kipuka_core.edges.http.admin_gate import AdminGate
 from kipuka_core.edges.http.admin_health import OPEN_ENDPOINTS, OPEN_PATHS
 from kipuka_core.edges.http.messages import Scope
 from kipuka_core.edges.http.status import status_of
@@ -26,12 +25,10 @@ from kipuka_core.errors import (
     StoreUnavailable,
     Unavailable,
 )
+from kipuka_core.model.administrator import Administrator
 
 log = get_logger()
 
-CHALLENGE = 'Certificate realm="kipuka admin"'
-"""A 401 has to name a scheme (RFC 9110 15.5.2). This one is no registered one, which says the truth: no header would
-help, and no browser asks for a password."""
 _MAX_BODY_BYTES = 1 << 20
 _BODY_TIMEOUT_SECONDS = 30
 _CODES: dict[type[RequestRefused], str] = {
@@ -68,7 +65,20 @@ class _AdminQuart(Quart):
         super().raise_routing_exception(request)
 
 
-def admin_app(gate: AdminGate, parts: Sequence[Blueprint], plugin_parts: Sequence[Blueprint] = ()) -> Quart:
+class Gate(Protocol):
+    """Who may come in."""
+
+    @property
+    def challenge(self) -> str:
+        """What a 401 names (RFC 9110 15.5.2)."""
+        ...
+
+    async def admit(self, scope: Scope, *, method: str, path: str) -> Administrator:
+        """The administrator who sends this request. Raises as :meth:`.admin_gate.AdminGate.admit`."""
+        ...
+
+
+def admin_app(gate: Gate, parts: Sequence[Blueprint], plugin_parts: Sequence[Blueprint] = ()) -> Quart:
     """The application; ``plugin_parts`` are what plugins bring (hook ``kipuka_admin_routes``).
 
     Every request passes the gate, but for the paths of ``OPEN_PATHS``; ``quart.g.administrator`` is who came through.
@@ -86,6 +96,7 @@ def admin_app(gate: AdminGate, parts: Sequence[Blueprint], plugin_parts: Sequenc
     async def only_administrators() -> None:
         if request.path in OPEN_PATHS and request.endpoint in {*OPEN_ENDPOINTS, None}:
             return
+        _check_origin()
         g.administrator = await gate.admit(cast("Scope", request.scope), method=request.method, path=request.path)
 
     @app.after_request
@@ -94,7 +105,7 @@ def admin_app(gate: AdminGate, parts: Sequence[Blueprint], plugin_parts: Sequenc
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         return response
 
-    _handle_errors(app)
+    _handle_errors(app, gate.challenge)
     for part in parts:
         app.register_blueprint(part)
     for blueprint in plugin_parts:
@@ -102,7 +113,17 @@ def admin_app(gate: AdminGate, parts: Sequence[Blueprint], plugin_parts: Sequenc
     return app
 
 
-def _handle_errors(app: Quart) -> None:
+def _check_origin() -> None:
+    """Refuse what a page of another site sends: a browser adds the client certificate to that by itself."""
+    if request.method in {"GET", "HEAD"}:
+        return
+    origin = request.headers.get("Origin")
+    is_foreign = request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
+    if is_foreign or (origin is not None and origin.partition("://")[2] != request.headers.get("Host")):
+        raise NotAllowed("this comes from a page of another site", code="cross_site")
+
+
+def _handle_errors(app: Quart, challenge: str) -> None:
     @app.errorhandler(RequestRefused)
     async def refused(refusal: RequestRefused) -> ResponseReturnValue:
         if isinstance(refusal, PluginFailed):
@@ -111,7 +132,7 @@ def _handle_errors(app: Quart) -> None:
         code = next((_CODES[kind] for kind in type(refusal).__mro__ if kind in _CODES), refusal.code)
         headers = {}
         if status == 401:
-            headers["WWW-Authenticate"] = CHALLENGE
+            headers["WWW-Authenticate"] = challenge
         if isinstance(refusal, LockedOut | Unavailable):
             headers["Retry-After"] = str(refusal.retry_after_seconds)
         return _error(status, code, refusal.reason, headers)

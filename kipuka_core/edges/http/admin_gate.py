@@ -9,15 +9,19 @@ from typing import Protocol
 from cryptography import x509
 
 from kipuka_core.domain.ports import EventHub
+from kipuka_core.edges.http.admin_bearer import BearerTokens
 from kipuka_core.edges.http.admin_credentials import Administrator, AdminRule
 from kipuka_core.edges.http.admin_refusals import RefusalCounter
-from kipuka_core.edges.http.messages import Scope
+from kipuka_core.edges.http.messages import Scope, header
 from kipuka_core.edges.serving.sockets import normal_address
 from kipuka_core.edges.tls.scope import connection_from_scope
 from kipuka_core.errors import LockedOut, NotAllowed, NotAuthenticated
 from kipuka_core.model.client_network import client_network
 from kipuka_core.model.event import AdminRefused
 
+CERTIFICATE_CHALLENGE = 'Certificate realm="kipuka admin"'
+"""No registered scheme, which says the truth where only certificates count: no header would help."""
+BEARER_CHALLENGE = 'Bearer realm="kipuka admin"'
 _HEALTH = "/admin/health"
 _MAX_PATH_LENGTH = 200
 
@@ -45,26 +49,36 @@ class AdminGate:
         events: EventHub,
         clock: Callable[[], datetime],
         refusals: RefusalCounter | None = None,
+        tokens: BearerTokens | None = None,
     ) -> None:
         self._rule = rule
         self._standing = standing
         self._events = events
         self._clock = clock
         self._refusals = refusals or RefusalCounter()
+        self._tokens = tokens or BearerTokens(())
+
+    @property
+    def challenge(self) -> str:
+        """What a 401 names (RFC 9110 15.5.2): no browser asks for a password because of it."""
+        return f"{CERTIFICATE_CHALLENGE}, {BEARER_CHALLENGE}" if self._tokens else CERTIFICATE_CHALLENGE
 
     async def admit(self, scope: Scope, *, method: str, path: str) -> Administrator:
         """The administrator who sends this request; ``path`` is decoded and without its query.
 
         Raises NotAuthenticated, NotAllowed, LockedOut (too many refusals of this address), Unavailable and
-        StoreUnavailable. A good certificate is admitted whatever was refused to its neighbours: certificates cannot be
-        guessed, and nobody shall lock administrators out who share an address with them (as behind SSH forwarding).
+        StoreUnavailable. A good credential is admitted whatever was refused to its neighbours: certificates and tokens
+        of 32 characters cannot be guessed, and nobody shall lock administrators out who share an address with them (as
+        behind SSH forwarding).
         """
         now = self._clock()
         connection = connection_from_scope(scope, now)
         chain = connection.client_chain if connection else ()
         try:
-            administrator = self._rule.administrator(chain, now)
-            await self._standing.check(chain, now, needs_store=not _is_health(method, path))
+            administrator = self._by_token(scope, chain) if connection else None
+            if administrator is None:
+                administrator = self._rule.administrator(chain, now)
+                await self._standing.check(chain, now, needs_store=not _is_health(method, path))
             _check_role(administrator, method)
         except (NotAuthenticated, NotAllowed) as refusal:
             client = scope.get("client") or ("", 0)
@@ -79,6 +93,19 @@ class AdminGate:
             )
             await self._count(refused)
             raise
+        return administrator
+
+    def _by_token(self, scope: Scope, chain: Sequence[x509.Certificate]) -> Administrator | None:
+        """The administrator of a bearer token; a right one is what counts, beside a certificate too.
+
+        None: by certificate then. Raises NotAuthenticated for a wrong one without a certificate beside it.
+        """
+        authorization = header(scope, b"authorization")
+        if authorization is None or not self._tokens or not authorization.lower().startswith("bearer "):
+            return None
+        administrator = self._tokens.administrator(authorization)
+        if administrator is None and not chain:
+            raise NotAuthenticated("the bearer token is not one of this server", code="wrong_token")
         return administrator
 
     async def _count(self, refused: AdminRefused) -> None:

@@ -22,11 +22,11 @@ from kipuka_core.model.event import Event
 from kipuka_core.model.names import SAN_KINDS, common_names
 from kipuka_core.model.record import CertificateStatus, RecordedCertificate
 
-_ON_HOLD = 6  # CRLReason certificateHold, the one that a final reason may follow (RFC 5280 5.3.1)
-_ABOVE_ALL_CHARACTERS = "\U0010ffff"
+ON_HOLD = 6  # CRLReason certificateHold, the one that a final reason may follow (RFC 5280 5.3.1)
+ABOVE_ALL_CHARACTERS = "\U0010ffff"
 
 _c = certificates.c
-_COLUMNS = select(
+CERTIFICATE_COLUMNS = select(
     _c.issuer_key_id,
     _c.serial_hex,
     _c.ca_id,
@@ -48,9 +48,9 @@ _COLUMNS = select(
     _c.csr_fingerprint,
 )
 _THIS_ONE = (_c.serial_hex == bindparam("the_serial_hex"), _c.issuer_key_id == bindparam("the_issuer_key_id"))
-_FIND = _COLUMNS.where(*_THIS_ONE)
+_FIND = CERTIFICATE_COLUMNS.where(*_THIS_ONE)
 _REPLAYABLE = (
-    _COLUMNS.where(
+    CERTIFICATE_COLUMNS.where(
         _c.otp_id == bindparam("otp_id"),
         _c.csr_fingerprint == bindparam("csr_fingerprint"),
         _c.issued_at > bindparam("since"),
@@ -65,12 +65,17 @@ _INSERT_NAME = insert(certificate_names).values(
 )
 _REVOKE = (
     update(certificates)
-    .where(*_THIS_ONE, or_(_c.status == CertificateStatus.ACTIVE.value, _c.revocation_reason == _ON_HOLD))
+    .where(*_THIS_ONE, or_(_c.status == CertificateStatus.ACTIVE.value, _c.revocation_reason == ON_HOLD))
     .values(
         status=CertificateStatus.REVOKED.value,
         revoked_at=bindparam("now"),
         revocation_reason=bindparam("reason"),
     )
+)
+_RELEASE = (
+    update(certificates)
+    .where(*_THIS_ONE, _c.revocation_reason == ON_HOLD)
+    .values(status=CertificateStatus.ACTIVE.value, revoked_at=None, revocation_reason=None)
 )
 
 
@@ -84,14 +89,14 @@ def find_certificate(batch: Batch, issuer_key_id: str, serial_hex: str) -> Recor
     """One certificate by its issuer's key and its serial."""
     names = {"the_issuer_key_id": issuer_key_id, "the_serial_hex": serial_hex}
     row = batch.connection.execute(_FIND, names).first()
-    return None if row is None else _from_row(row)
+    return None if row is None else certificate_from_row(row)
 
 
 def replayable(batch: Batch, otp_id: str, csr_fingerprint: str, since: datetime) -> RecordedCertificate | None:
     """The newest certificate of a password and a CSR issued after ``since``, unless it was revoked."""
     parameters = {"otp_id": otp_id, "csr_fingerprint": csr_fingerprint, "since": to_micros(since)}
     row = batch.connection.execute(_REPLAYABLE, parameters).first()
-    return None if row is None else _from_row(row)
+    return None if row is None else certificate_from_row(row)
 
 
 def search_certificates(
@@ -105,8 +110,8 @@ def search_certificates(
         wanted.append(_c.id.in_(select(certificate_names.c.certificate_id).where(*_name_matches(subject))))
     if status is not None:
         wanted.extend(_has_status(status, now))
-    found = _COLUMNS.where(*wanted).order_by(_c.issued_at.desc(), _c.id.desc()).limit(limit)
-    return [_from_row(row) for row in batch.connection.execute(found)]
+    found = CERTIFICATE_COLUMNS.where(*wanted).order_by(_c.issued_at.desc(), _c.id.desc()).limit(limit)
+    return [certificate_from_row(row) for row in batch.connection.execute(found)]
 
 
 def revoke_certificate(
@@ -122,6 +127,15 @@ def revoke_certificate(
         batch.together(insert_events, event)
         return True
     return batch.connection.execute(_FIND, this_one).first() is not None
+
+
+def release_certificate(batch: Batch, issuer_key_id: str, serial_hex: str, event: Event) -> bool:
+    """Take a certificate off hold (RFC 5280 5.3.1, certificateHold); False when it is not on hold."""
+    this_one = {"the_issuer_key_id": issuer_key_id, "the_serial_hex": serial_hex}
+    if not batch.connection.execute(_RELEASE, this_one).rowcount:
+        return False
+    batch.together(insert_events, event)
+    return True
 
 
 def searchable_names(record: RecordedCertificate) -> set[str]:
@@ -154,7 +168,7 @@ def _name_matches(subject: str) -> tuple[ColumnElement[bool], ...]:
         return (name == wanted,)
     prefix = wanted[:-1]
     # A range instead of LIKE: it uses the index on every database, and % and _ are ordinary characters.
-    return (name >= prefix, name < prefix + _ABOVE_ALL_CHARACTERS)
+    return (name >= prefix, name < prefix + ABOVE_ALL_CHARACTERS)
 
 
 def _has_status(status: str, now: datetime) -> tuple[ColumnElement[bool], ...]:
@@ -205,8 +219,10 @@ def _to_row(record: RecordedCertificate) -> dict[str, Any]:
     }
 
 
-def _from_row(row: Row[*tuple[Any, ...]]) -> RecordedCertificate:
+def certificate_from_row(row: Row[*tuple[Any, ...]]) -> RecordedCertificate:
+    """A record from a row that begins with the columns of ``CERTIFICATE_COLUMNS``."""
     values = row._asdict()
+    values.pop("id", None)
     return RecordedCertificate(
         **values
         | {

@@ -6,16 +6,19 @@ Two scopes in one table, told apart by a column of their own, so that no entity'
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
+from kipuka_core.domain.admin.store import Lockout
 from kipuka_core.domain.ports import LockoutLimits
+from kipuka_core.edges.store.events import insert_events
 from kipuka_core.edges.store.moments import from_micros, to_micros
 from kipuka_core.edges.store.tables import auth_failures, lockouts
 from kipuka_core.edges.store.writer import Batch
+from kipuka_core.model.event import Event
 
 Lockouts = dict[tuple[str, str, str], int]
 """Scope, address, entity to the end of the lockout in microseconds."""
@@ -33,6 +36,8 @@ _THIS_ONE = (
 )
 _UNTIL = select(_l.locked_until).where(*_THIS_ONE)
 _EXTEND = update(lockouts).where(*_THIS_ONE).values(locked_until=bindparam("until"))
+_LIFT = update(lockouts).where(*_THIS_ONE, _l.locked_until > bindparam("now")).values(locked_until=bindparam("now"))
+_IN_ORDER = _ACTIVE.order_by(_l.locked_until, _l.address, _l.entity_id)
 _LOCK = insert(lockouts).inline()
 _FAILED = insert(auth_failures).inline()
 _COUNT_OF_ADDRESS = (
@@ -49,6 +54,26 @@ def active_lockouts(batch: Batch, now: datetime) -> Lockouts:
     """Every lockout that has not ended."""
     rows = batch.connection.execute(_ACTIVE, {"now": to_micros(now)})
     return {(scope, address, entity_id): until for scope, address, entity_id, until in rows}
+
+
+def list_lockouts(batch: Batch, now: datetime) -> Sequence[Lockout]:
+    """See :meth:`kipuka_core.domain.admin.store.AdminStore.list_lockouts`."""
+    return [
+        Lockout(address=address, entity_id=entity_id if scope == _PAIR else None, locked_until=from_micros(until))
+        for scope, address, entity_id, until in batch.connection.execute(_IN_ORDER, {"now": to_micros(now)})
+    ]
+
+
+def lift_lockout(batch: Batch, address: str, entity_id: str | None, event: Event) -> bool:
+    """End a lockout at the event's moment; False when there is none.
+
+    Its row stays: what led to a lockout has been paid for, also with one that was lifted.
+    """
+    scope = (_ADDRESS, address, "") if entity_id is None else (_PAIR, address, entity_id)
+    if not batch.connection.execute(_LIFT, {**_names(scope), "now": to_micros(event.time)}).rowcount:
+        return False
+    batch.together(insert_events, event)
+    return True
 
 
 def count_failure(

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, exists, insert, or_, select, update
 
 from kipuka_core.domain.ports import ReservationLost
 from kipuka_core.edges.store.events import insert_events
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from kipuka_core.edges.store.owner import died_here
+from kipuka_core.edges.store.pages import newest_first
 from kipuka_core.edges.store.tables import is_open, otp_reservations, otps, requests
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.event import Event
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation
+from kipuka_core.model.search import Page, PageWanted
 
 _o = otps.c
 _r = otp_reservations.c
@@ -28,6 +30,11 @@ _COLUMNS = select(otps)
 _BY_TOKEN = _COLUMNS.where(_o.token_hash == bindparam("token_hash"))
 # Locked until the transaction ends where transactions run side by side; SQLite has one writer and renders nothing.
 _FOR_RESERVING = _COLUMNS.where(_o.id == bindparam("the_otp_id")).with_for_update()
+_BY_ID = _COLUMNS.where(_o.id == bindparam("the_otp_id"))
+_REMOVE_ENDED = delete(otps).where(
+    or_(_o.expires_at < bindparam("before"), _o.revoked_at < bindparam("before")),
+    ~exists().where(otp_reservations.c.otp_id == _o.id),
+)
 _ALL = _COLUMNS.order_by(_o.created_at.desc(), _o.id.desc())
 _KNOWN_ENTITY = select(_o.id).where(_o.entity_id == bindparam("entity_id")).limit(1)
 _INSERT = insert(otps).inline()
@@ -175,6 +182,44 @@ def add_otp(batch: Batch, otp: OneTimePassword, event: Event) -> None:
     batch.together(insert_events, event)
 
 
+def add_otps(batch: Batch, otps: Sequence[OneTimePassword], events: Sequence[Event]) -> None:
+    """Record several new one-time passwords with their events."""
+    batch.connection.execute(_INSERT, [_to_row(otp) for otp in otps])
+    for event in events:
+        batch.together(insert_events, event)
+
+
+def page_of_otps(
+    batch: Batch, page: PageWanted, *, entity_id: str | None, usable_at: datetime | None
+) -> Page[OneTimePassword]:
+    """See :meth:`kipuka_core.domain.admin.store.AdminStore.page_of_otps`."""
+    wanted: list[ColumnElement[bool]] = []
+    if entity_id is not None:
+        wanted.append(_o.entity_id == entity_id)
+    if usable_at is not None:
+        wanted += [
+            _o.revoked_at.is_(None),
+            _o.usage_count < _o.max_usage,
+            _o.expires_at > to_micros(usable_at),
+        ]
+    rows, cursor, total = newest_first(batch, _COLUMNS.where(*wanted), _o.created_at, _o.id, page)
+    return Page(items=[_from_row(row) for row in rows], next=cursor, total=total)
+
+
+def get_otp(batch: Batch, otp_id: str) -> OneTimePassword | None:
+    """One by its id."""
+    row = batch.connection.execute(_BY_ID, {"the_otp_id": otp_id}).first()
+    return None if row is None else _from_row(row)
+
+
+def remove_ended_otps(batch: Batch, ended_before: datetime, event: Event) -> int:
+    """Remove those that expired or were withdrawn before, unless they are reserved; the event only if any were."""
+    removed = batch.connection.execute(_REMOVE_ENDED, {"before": to_micros(ended_before)}).rowcount
+    if removed:
+        batch.together(insert_events, event)
+    return removed
+
+
 def find_otp(batch: Batch, token_hash: bytes) -> OneTimePassword | None:
     """A password by the hash of its token."""
     row = batch.connection.execute(_BY_TOKEN, {"token_hash": token_hash}).first()
@@ -212,6 +257,7 @@ def _to_row(otp: OneTimePassword) -> dict[str, Any]:
         "max_usage": otp.max_usage,
         "usage_count": otp.usage_count,
         "revoked_at": to_micros_or_none(otp.revoked_at),
+        "subject_pattern": otp.subject_pattern,
     }
 
 

@@ -12,10 +12,12 @@ from kipuka_core.domain.ports import ReservationLost
 from kipuka_core.edges.store.events import insert_events
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from kipuka_core.edges.store.one_time_passwords import keep_reservation, release_of_decided
+from kipuka_core.edges.store.pages import newest_first
 from kipuka_core.edges.store.tables import is_open, otp_reservations, requests
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.event import Event
 from kipuka_core.model.record import RecordedCertificate, RequestState, StoredRequest
+from kipuka_core.model.search import Page, PageWanted
 
 _FETCH_AGAIN = timedelta(minutes=10)  # for a client that lost the answer
 _OPEN = (RequestState.INTENT, RequestState.WAITING)
@@ -88,6 +90,13 @@ def get_request(batch: Batch, request_id: str) -> StoredRequest | None:
     """One request by its id."""
     row = batch.connection.execute(_GET, {"the_id": request_id}).first()
     return None if row is None else _from_row(row)
+
+
+def page_of_requests(batch: Batch, page: PageWanted, *, state: RequestState | None) -> Page[StoredRequest]:
+    """See :meth:`kipuka_core.domain.admin.store.AdminStore.page_of_requests`."""
+    wanted = _COLUMNS if state is None else _COLUMNS.where(_c.state == state.value)
+    rows, cursor, total = newest_first(batch, wanted, _c.created_at, _c.id, page)
+    return Page(items=[_from_row(row) for row in rows], next=cursor, total=total)
 
 
 def remember(batch: Batch, request: StoredRequest, event: Event | None) -> StoredRequest:
@@ -181,6 +190,7 @@ def _to_row(request: StoredRequest) -> dict[str, Any]:
         "csr_der": request.csr_der,
         "client_certificate_der": request.client_certificate_der,
         "otp_id": request.otp_id,
+        "subject_pattern": request.subject_pattern,
         "reason": request.reason,
         "retry_after_seconds": request.retry_after_seconds,
         "source_address": request.source_address,

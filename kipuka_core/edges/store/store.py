@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kipuka_core.domain.ports import LockoutLimits
 from kipuka_core.edges.store import certificates, events, lockouts, one_time_passwords, owner, requests, schema
+from kipuka_core.edges.store.administration import AdministrationQueries
 from kipuka_core.edges.store.engine import Engines, configuration_errors, create_engines, describe
 from kipuka_core.edges.store.lookups import Lookups
 from kipuka_core.edges.store.writer import Batch, JobThread
@@ -27,8 +28,8 @@ _PING = text("SELECT 1")
 _EVENTS_SHARE = 0.5
 
 
-class SqlStore:
-    """Implements :class:`kipuka_core.domain.ports.Store`; made by :func:`open_store`.
+class SqlStore(AdministrationQueries):
+    """Implements :class:`kipuka_core.domain.ports.Store` and ``AdminStore``; made by :func:`open_store`.
 
     Reads do not wait for the fsync of a batch of writes: those that scan have a thread and a connection of their own,
     those that find one row by an index run at once where that costs less (:mod:`.lookups`). What

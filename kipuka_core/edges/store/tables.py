@@ -44,7 +44,7 @@ certificates = Table(
     Column("serial_hex", String, nullable=False),
     Column("ca_id", String, nullable=False),
     Column("label", String, nullable=False),
-    Column("entity_id", String, nullable=False, index=True),
+    Column("entity_id", String, nullable=False),
     Column("subject", String, nullable=False),
     Column("sans", String, nullable=False),  # JSON array of text
     Column("key_type", String, nullable=False),
@@ -72,12 +72,21 @@ Index(
     postgresql_where=certificates.c.otp_id.is_not(None),
 )
 
+# For searching (certificate_search.py): a filter, the order of its pages, then what other filters look at, so that a
+# search reads no row that it does not return.
+Index("ix_certificates_ca_search", *(certificates.c[n] for n in ("ca_id", "id", "label", "status", "not_after")))
+Index("ix_certificates_label_search", *(certificates.c[n] for n in ("label", "id", "ca_id", "status", "not_after")))
+Index("ix_certificates_status_search", *(certificates.c[n] for n in ("status", "id", "ca_id", "label", "not_after")))
+Index("ix_certificates_expiry_search", *(certificates.c[n] for n in ("not_after", "id", "status", "ca_id", "label")))
+Index("ix_certificates_entity_id_id", certificates.c.entity_id, certificates.c.id)
+
 certificate_names = Table(
     "certificate_names",
     metadata,
     Column("name", SearchableName, nullable=False),  # a CN, or a SAN without its kind; lower case
     Column("certificate_id", RowId, ForeignKey("certificates.id"), nullable=False),
     PrimaryKeyConstraint("name", "certificate_id"),
+    Index(None, "certificate_id", "name"),
     sqlite_with_rowid=False,  # the table is its own index
 )
 
@@ -104,7 +113,10 @@ requests = Table(
     Column("certificate_der", LargeBinary),
     Column("has_waited", Boolean, nullable=False),  # the client was sent away with 202 and has to come back
     Column("fetched_at", BigInteger),
+    Column("subject_pattern", String),  # of the one-time password
 )
+Index("ix_requests_state_created_at_id", requests.c.state, requests.c.created_at, requests.c.id)
+Index("ix_requests_created_at_id", requests.c.created_at, requests.c.id)
 Index("ix_requests_key_created_at", requests.c.key, requests.c.created_at)
 # Not IN with parameters: SQLAlchemy renders that anew at every execution, and not at all in an executemany.
 is_open = or_(requests.c.state == literal_column("'intent'"), requests.c.state == literal_column("'waiting'"))
@@ -121,14 +133,17 @@ otps = Table(
     metadata,
     Column("id", String, primary_key=True),
     Column("token_hash", LargeBinary, nullable=False, unique=True),
-    Column("entity_id", String, nullable=False, index=True),
+    Column("entity_id", String, nullable=False),
     Column("label", String),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("max_usage", Integer, nullable=False),
     Column("usage_count", Integer, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("subject_pattern", String),
     CheckConstraint("usage_count <= max_usage", name="usage_within_limit"),
+    Index(None, "created_at", "id"),
+    Index(None, "entity_id", "created_at", "id"),
 )
 
 otp_reservations = Table(
@@ -175,6 +190,20 @@ events = Table(
     Column("label", String, nullable=False),
     Column("source_address", String, nullable=False),
     Column("body", String, nullable=False),  # JSON object, Event.as_dict()
+    # What it was done to, where it says so; in the body too, and here to be searched for.
+    Column("serial", String),
+    Column("subject", String),
+    Column("entity_id", String),
+    Column("otp_id", String),
     Index(None, "name", "time"),
     Index(None, "actor", "time"),
 )
+for _target in ("serial", "subject", "entity_id", "otp_id"):
+    _is_known = events.c[_target].is_not(None)
+    Index(
+        f"ix_events_{_target}_time",
+        events.c[_target],
+        events.c.time,
+        sqlite_where=_is_known,
+        postgresql_where=_is_known,
+    )
