@@ -16,6 +16,7 @@ from kipuka_core.edges.store.events import insert_events
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from kipuka_core.edges.store.one_time_passwords import consume_reservations
 from kipuka_core.edges.store.requests import close_as_issued
+from kipuka_core.edges.store.revocations import count_change
 from kipuka_core.edges.store.tables import certificate_names, certificates
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.event import Event
@@ -72,6 +73,7 @@ _REVOKE = (
         revocation_reason=bindparam("reason"),
     )
 )
+_NUMBER_CHANGE = update(certificates).where(*_THIS_ONE).values(status_change=bindparam("number"))
 
 
 def commit_certificate(batch: Batch, record: RecordedCertificate, event: Event, now: datetime) -> None:
@@ -119,6 +121,8 @@ def revoke_certificate(
     this_one = {"the_issuer_key_id": issuer_key_id, "the_serial_hex": serial_hex}
     changed = batch.connection.execute(_REVOKE, {**this_one, "now": to_micros(now), "reason": reason}).rowcount
     if changed:
+        number = count_change(batch.connection, issuer_key_id)
+        batch.connection.execute(_NUMBER_CHANGE, {**this_one, "number": number})
         batch.together(insert_events, event)
         return True
     return batch.connection.execute(_FIND, this_one).first() is not None
