@@ -64,7 +64,7 @@ def administration(assembly: Assembly, live: LiveTls) -> Quart:
     )
     parts = (
         health_routes(health),
-        ca_routes(CaDirectory(assembly.cas, config.default_ca.id, guard, checks)),
+        ca_routes(CaDirectory(assembly.cas, config.default_ca.id, guard, checks, assembly.status)),
         plugin_routes(PluginDirectory(assembly.plugins, used_providers(config), checks)),
     )
     return admin_app(gate, parts, assembly.plugins.admin_routes)

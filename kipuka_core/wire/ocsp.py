@@ -119,14 +119,18 @@ def read_request(der: bytes) -> OcspRequest:
     Raises OcspMalformed.
     """
     try:
-        parts = sequence_elements(der)
-        if not 1 <= len(parts) <= 2:
-            raise OcspMalformed("an OCSP request has one part, and perhaps a signature")
-        return _tbs_request(whole(parts[0]))
+        return _ocsp_request(der)
     except OcspMalformed:
         raise
     except (ValueError, TypeError, OverflowError) as error:
         raise OcspMalformed("not the DER of an OCSP request") from error
+
+
+def _ocsp_request(der: bytes) -> OcspRequest:
+    parts = sequence_elements(der)
+    if not 1 <= len(parts) <= 2:
+        raise OcspMalformed("an OCSP request has one part, and perhaps a signature")
+    return _tbs_request(whole(parts[0]))
 
 
 def _tbs_request(der: bytes) -> OcspRequest:

@@ -38,9 +38,9 @@ class Server(Section):
         default=Address("127.0.0.1", 9443),
         description="Where the admin API is served, with TLS settings of its own. Never the same as `listen`.",
     )
-    http_listen: Annotated[ListenAddress | None, NotYet()] = Field(
+    http_listen: ListenAddress | None = Field(
         default=None,
-        description="Plain HTTP for CRLs, CA certificates and OCSP only.",
+        description="Plain HTTP for CRLs, CA certificates and OCSP only. Never the same as the others.",
         examples=["0.0.0.0:8080"],
     )
     workers: Count = Field(
