@@ -92,7 +92,7 @@ def export_crl(config_path: Path | None, ca_id: str | None, key: str, pem: bool,
     if pem:
         data = x509.load_der_x509_crl(data).public_bytes(Encoding.PEM)
     if out is None:
-        click.get_binary_stream("stdout").write(data)
+        click.echo(data, nl=False)
     else:
         out.write_bytes(data)
 
