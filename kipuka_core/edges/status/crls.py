@@ -101,7 +101,7 @@ class CrlPublisher:
         newest, now = state.newest, self._clock()
         if newest is None or newest.changes < state.changes:
             return False
-        return now < min(newest.this_update + self.authority.times.crl_refresh, newest.next_update)
+        return now < min(newest.scheduled_at + self.authority.times.crl_refresh, newest.next_update)
 
     async def _load(self, newest: CrlFacts | None) -> PublishedCrl | None:
         """The newest CRL with its bytes; None when it is not this issuer's.

@@ -158,5 +158,3 @@ def test_what_was_revoked_before_the_migration_is_the_first_change(tmp_path: Pat
         found = database.execute("SELECT serial_hex, status_change FROM certificates ORDER BY id").fetchall()
         assert found == [("0", None), ("1", 1), ("2", 1)]
     database.close()
-
-
