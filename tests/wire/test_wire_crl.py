@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kipuka_core.edges.status.signing import sign, signing_hash
-from kipuka_core.testing.pki import make_root
+from kipuka_core.testing.pki import Authority, make_root
 from kipuka_core.testing.samples import NOW
 from kipuka_core.wire.crl import certificate_list, crl_entry, tbs_cert_list
 from kipuka_core.wire.signature_algorithms import signature_algorithm
@@ -17,7 +17,7 @@ KEY_TYPES = ("rsa2048", "ecdsa256", "ecdsa384", "ecdsa521", "ed25519", "ed448", 
 ROOT = make_root()
 
 
-def make(entries: list[bytes], *, root=ROOT, number: int = 1, next_update: datetime = NOW) -> bytes:  # type: ignore[no-untyped-def]
+def make(entries: list[bytes], *, root: Authority = ROOT, number: int = 1, next_update: datetime = NOW) -> bytes:
     hash_algorithm = signing_hash(root.key)
     algorithm = signature_algorithm(root.key.public_key(), hash_algorithm.name if hash_algorithm else None)
     tbs = tbs_cert_list(

@@ -112,7 +112,7 @@ class CrlPublisher:
         if self._held is not None and self._held.facts == newest:
             return self._held
         published = await self._store.newest_crl(self.issuer_key_id)
-        if published is None or not await self._run_blocking(is_crl_of, published.der, self.authority.issuer):
+        if published is None or not await self._is_ours(published.der):
             return None
         self._held = published
         return published
@@ -156,7 +156,7 @@ class CrlPublisher:
         tbs_der = await self._run_blocking(self._tbs, number, now, entries)
         signature = await self._guard.call(self.ca_id, self._signature, tbs_der, expect=bytes)
         der = certificate_list(tbs_der, self._algorithm_der, signature)
-        if not await self._run_blocking(is_crl_of, der, self.authority.issuer):
+        if not await self._is_ours(der):
             raise PluginFailed(self.ca_id, "signed a CRL in a way that its certificate does not confirm")
         facts = CrlFacts(
             issuer_key_id=self.issuer_key_id,
@@ -169,6 +169,11 @@ class CrlPublisher:
             scheduled_at=now if now >= scheduled_at + times.crl_refresh else scheduled_at,
         )
         return PublishedCrl(facts, der)
+
+    async def _is_ours(self, der: bytes) -> bool:
+        authority = self.authority
+        answer: bool = await self._run_blocking(is_crl_of, der, authority.issuer, authority.hash_algorithm)
+        return answer
 
     def _take_in(self, changes: Sequence[StatusChange], scheduled_at: datetime) -> list[bytes]:
         self._entries.apply(changes)

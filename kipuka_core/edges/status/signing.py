@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+
+from kipuka_core.wire.der import sequence_elements, whole
 
 SigningHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 
@@ -35,10 +39,25 @@ def signing_hash(key: CertificateIssuerPrivateKeyTypes) -> SigningHash | None:
     return hashes.SHA384() if key.curve.key_size <= 384 else hashes.SHA512()
 
 
-def is_crl_of(der: bytes, issuer: x509.Certificate) -> bool:
-    """Whether these bytes are a CRL of this issuer, by name and signature. Slow for long CRLs."""
+def is_crl_of(der: bytes, issuer: x509.Certificate, hash_algorithm: SigningHash | None) -> bool:
+    """Whether these bytes are a CRL of this issuer, by name and signature.
+
+    Not by cryptography's ``is_signature_valid``, which encodes all entries anew: 0.3 s for 100 000, and nothing else
+    runs meanwhile.
+    """
     try:
-        crl = x509.load_der_x509_crl(der)
-        return crl.issuer == issuer.subject and crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+        tbs, _, signature = sequence_elements(der)
+        _verify(issuer.public_key(), hash_algorithm, bytes(signature.data)[1:], whole(tbs))
+        return x509.load_der_x509_crl(der).issuer == issuer.subject
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
+
+
+def _verify(public_key: Any, hash_algorithm: SigningHash | None, signature: bytes, data: bytes) -> None:
+    """The counterpart of :func:`sign`. Raises InvalidSignature."""
+    if isinstance(public_key, rsa.RSAPublicKey) and hash_algorithm is not None:
+        public_key.verify(signature, data, padding.PKCS1v15(), hash_algorithm)
+    elif isinstance(public_key, ec.EllipticCurvePublicKey) and hash_algorithm is not None:
+        public_key.verify(signature, data, ec.ECDSA(hash_algorithm))
+    else:
+        public_key.verify(signature, data)

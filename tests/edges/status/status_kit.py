@@ -153,7 +153,7 @@ def ocsp_request(
     nonce: bytes | None = None,
     algorithm: hashes.HashAlgorithm | None = None,
 ) -> bytes:
-    algorithm = algorithm or hashes.SHA1()  # noqa: S303
+    algorithm = algorithm or hashes.SHA1()
     builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer.certificate, algorithm)
     if nonce is not None:
         builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
