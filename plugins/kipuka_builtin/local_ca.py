@@ -42,6 +42,7 @@ from kipuka_core.model.key_usage import key_usage_extension
 _SIGNING_HASH = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 _SLOW_RSA_BITS = 3072
 _DAY_SECONDS = 86400
+_SHORTEST_SECONDS = 60
 _WARN_BEFORE_END = timedelta(days=30)
 
 
@@ -69,25 +70,31 @@ class LocalCaSettings(Settings):
     aia_urls: tuple[str, ...] = Field(default=(), description="Where this CA's certificate can be fetched (caIssuers).")
     ocsp_urls: tuple[str, ...] = Field(default=(), description="OCSP responders in issued certificates.")
     crl_validity: Duration = Field(
-        default=7 * _DAY_SECONDS, ge=60, description="From thisUpdate to nextUpdate of this CA's CRLs."
+        default=7 * _DAY_SECONDS, description="From thisUpdate to nextUpdate of this CA's CRLs."
     )
     crl_refresh: Duration = Field(
         default=_DAY_SECONDS,
-        ge=30,
         description=(
             "After this time a CRL is made anew although nothing was revoked. Shorter than `crl_validity`, by as long "
             "as the CA's key may be away."
         ),
     )
     ocsp_validity: Duration = Field(
-        default=3600, ge=60, description="From thisUpdate to nextUpdate of OCSP answers about this CA's certificates."
+        default=3600, description="From thisUpdate to nextUpdate of OCSP answers about this CA's certificates."
     )
 
     @model_validator(mode="after")
     def _a_crl_is_renewed_before_it_ends(self) -> Self:
         if self.crl_refresh >= self.crl_validity:
-            raise ValueError("crl_refresh must be shorter than crl_validity")
+            raise ValueError("crl_refresh must be shorter than crl_validity; set both")
         return self
+
+    @field_validator("crl_validity", "crl_refresh", "ocsp_validity")
+    @classmethod
+    def _not_too_short_to_be_fetched(cls, value: int) -> int:
+        if value < _SHORTEST_SECONDS:
+            raise ValueError(f"must be at least {_SHORTEST_SECONDS}s")
+        return value
 
     @field_validator("chain", "previous", "previous_keys", mode="before")
     @classmethod
