@@ -119,8 +119,8 @@ def publish_crl(batch: Batch, crl: PublishedCrl, *, number_before: int | None) -
     row |= {name: to_micros(row[name]) for name in _MOMENTS}
     if number_before is None:
         dialect = _DIALECTS[batch.connection.dialect.name]
-        first = dialect.insert(crls).values(row).on_conflict_do_nothing()
-        return bool(batch.connection.execute(first).rowcount)
+        first = dialect.insert(crls).values(row).on_conflict_do_nothing().returning(crls.c.number)
+        return batch.connection.execute(first).first() is not None  # psycopg does not tell how many rows
     this_one = {"the_issuer_key_id": crl.facts.issuer_key_id, "the_number_before": number_before}
     return bool(batch.connection.execute(_REPLACE, {**row, **this_one}).rowcount)
 
