@@ -23,17 +23,17 @@ def test_the_token_signs_crls_and_the_responder_s_certificate(hsm: SoftHsm, tmp_
     with site.serving() as system:
         first, second = enrolled(system, "device-1"), enrolled(system, "device-2")
         revoke = ("certs", "revoke", f"{first.certificate.serial_number:x}")
-        site.deployment.kipuka(*revoke, **hsm.environment)
+        site.deployment.kipuka(*revoke, check=True, **hsm.environment)
         crl = crl_of(system, "devices")
         assert crl.is_signature_valid(site.ca.public_key())  # type: ignore[arg-type]
         assert [entry.serial_number for entry in crl] == [first.certificate.serial_number]
         assert status_of(system, first.certificate, site.ca) == "REVOKED"
         assert status_of(system, second.certificate, site.ca) == "GOOD"
-        made = site.deployment.kipuka("crl", "make", "devices", **hsm.environment)
+        made = site.deployment.kipuka("crl", "make", "devices", check=True, **hsm.environment)
         assert "current" in made.stdout
         hsm.wipe()
         revoke = ("certs", "revoke", f"{second.certificate.serial_number:x}")
-        site.deployment.kipuka(*revoke, **hsm.environment)
+        site.deployment.kipuka(*revoke, check=True, **hsm.environment)
         # The responder has a certificate already: it tells of the revocation without the token.
         assert status_of(system, second.certificate, site.ca) == "REVOKED"
         # The CRL cannot: the last one serves, and its number does not go back.
