@@ -17,7 +17,7 @@ from kipuka_core.edges.status.crls import CrlPublisher
 from kipuka_core.edges.status.ocsp import OcspAnswer, OcspDesk
 from kipuka_core.edges.status.responder import Responder
 from kipuka_core.edges.store import SqlStore
-from kipuka_core.errors import KipukaError, NotFound
+from kipuka_core.errors import ConfigurationError, KipukaError, NotFound
 from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.status import PublishedCrl
 
@@ -53,9 +53,12 @@ class StatusDesk:
 
         for ca_id, backend in cas.items():
             authorities = [each for each in backend.status_authorities if clock() < each.issuer.not_valid_after_utc]
-            self._publishers[ca_id] = [
-                publisher(ca_id, authority) for authority in authorities if can_sign_crls(authority.issuer)
-            ]
+            try:
+                self._publishers[ca_id] = [
+                    publisher(ca_id, authority) for authority in authorities if can_sign_crls(authority.issuer)
+                ]
+            except ValueError as error:  # of a plugin: the key of its authority does not go with the hash
+                raise ConfigurationError(f"ca.{ca_id}", f"its CRLs cannot be signed: {error}") from error
             responders[ca_id] = [
                 Responder(ca_id, authority, certificates, run_blocking=run_blocking, clock=clock)
                 for authority in authorities
