@@ -13,9 +13,11 @@ from kipuka_core.domain.ports import (
     Policy,
     ServerIdentity,
     Signer,
+    StatusAuthority,
     TlsMaterial,
     TokenHealth,
 )
+from kipuka_core.domain.status_ports import StatusTimes
 from kipuka_core.errors import (
     ConfigurationError,
     CsrRefused,
@@ -88,6 +90,8 @@ __all__ = [
     "Services",
     "Settings",
     "Signer",
+    "StatusAuthority",
+    "StatusTimes",
     "Template",
     "TlsMaterial",
     "TokenHealth",

@@ -76,7 +76,7 @@ def administration(assembly: Assembly, live: LiveTls) -> Quart:
         tokens=assembly.tokens,
         started_at=time.monotonic(),
     )
-    directory = CaDirectory(assembly.cas, config.default_ca.id, guard, checks)
+    directory = CaDirectory(assembly.cas, config.default_ca.id, guard, checks, assembly.status)
     parts = (
         health_routes(health),
         ca_routes(directory),

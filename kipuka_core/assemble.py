@@ -45,6 +45,7 @@ from kipuka_core.edges.blocking import BlockingWork
 from kipuka_core.edges.events import ConfiguredSink, Events
 from kipuka_core.edges.http.est import EstApp, EstSettings
 from kipuka_core.edges.revocation import RevocationChecker, RevocationSettings, open_revocation
+from kipuka_core.edges.status import StatusDesk
 from kipuka_core.edges.store import SqlStore, open_store
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.exporter import exporter_problem
@@ -93,6 +94,7 @@ class Assembly:
     """Shared with the plugins, and replaced in place when the files are read again."""
     own_issuers: tuple[x509.Certificate, ...]
     standing: CertificateStanding
+    status: StatusDesk
     revocation: RevocationChecker | None
     """What a reload reads CRLs into; None when ``[revocation] check`` is ``none``."""
     warnings: list[str]
@@ -243,6 +245,14 @@ class _Builder:
             client_anchors=anchors,
             own_issuers=tuple(self.own_issuers),
             standing=standing,
+            status=StatusDesk(
+                cas,
+                store=store,
+                events=events,
+                guard=guard,
+                run_blocking=BlockingWork().run,
+                clock=self.clock,
+            ),
             revocation=revocation,
             warnings=self.warnings,
             open_tls=replace(opener, services=replace(services, run_blocking=BlockingWork().run)).tls_material,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kipuka_core.administration import administration
-from kipuka_core.assemble import Assembly
+from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import Config
 from kipuka_core.edges import log
+from kipuka_core.edges.http.public import PublicApp
 from kipuka_core.edges.serving.control import ControlSocket, ControlUnavailable
 from kipuka_core.edges.serving.sockets import bind_socket
 from kipuka_core.edges.serving.supervisor import (
@@ -27,10 +28,10 @@ from kipuka_core.edges.serving.worker import WorkerLink, WorkerSpec
 from kipuka_core.edges.tls.admission import refuse_revoked
 from kipuka_core.errors import KipukaError
 from kipuka_core.listeners import admin_material, est_material
-from kipuka_core.serving_process import ListenerPlan, serve_listener
+from kipuka_core.serving_process import Beside, ListenerPlan, PlainListener, serve_listener
 
 logger = log.get_logger()
-EST_ADDRESS, ADMIN_ADDRESS = "server.listen", "server.admin_listen"
+EST_ADDRESS, ADMIN_ADDRESS, HTTP_ADDRESS = "server.listen", "server.admin_listen", "server.http_listen"
 _KILL_AFTER_SHUTDOWN_SECONDS = 5.0
 ROOT_REMEDY = "run it as a user of its own, as the unit examples/systemd/kipuka.service does"
 _STORE_SECONDS = 15.0
@@ -43,6 +44,8 @@ class Addresses:
 
     est: tuple[str, int]
     admin: tuple[str, int]
+    http: tuple[str, int] | None = None
+    """Of CRLs and OCSP; None: not configured."""
 
 
 def serve(
@@ -57,14 +60,21 @@ def serve(
     log.configure()
     est_socket = bind_socket(str(config.server.listen), EST_ADDRESS)
     admin_socket = bind_socket(str(config.server.admin_listen), ADMIN_ADDRESS)
-    addresses = Addresses(est_socket.getsockname()[:2], admin_socket.getsockname()[:2])
+    http = config.server.http_listen
+    http_socket = bind_socket(str(http), HTTP_ADDRESS) if http is not None else None
+    addresses = Addresses(
+        est_socket.getsockname()[:2],
+        admin_socket.getsockname()[:2],
+        http_socket.getsockname()[:2] if http_socket else None,
+    )
     baton = _ErrorBaton()
-    est, admin = _est_plan(config), _admin_plan(config)
+    est, admin = _est_plan(config), _admin_plan(config, http_socket)
     specs = [
         WorkerSpec(f"est-{number}", (est_socket,), _worker(est, config, est_socket, baton))
         for number in range(1, config.server.workers + 1)
     ]
-    specs.append(WorkerSpec("admin", (admin_socket,), _worker(admin, config, admin_socket, baton), records=True))
+    admin_sockets = (admin_socket, http_socket) if http_socket else (admin_socket,)
+    specs.append(WorkerSpec("admin", admin_sockets, _worker(admin, config, admin_socket, baton), records=True))
     limits = SupervisorLimits(stop_seconds=config.server.shutdown_timeout + _KILL_AFTER_SHUTDOWN_SECONDS)
     control, no_control = _control_socket(config)
 
@@ -82,7 +92,8 @@ def serve(
                 logger.warning("configuration", warning=f"the server runs as root: {ROOT_REMEDY}")
             if no_control:
                 logger.warning("no control socket: reload by SIGHUP", problem=no_control)
-            logger.info("listening", est=_text(addresses.est), admin=_text(addresses.admin))
+            also = {"http": _text(addresses.http)} if addresses.http else {}
+            logger.info("listening", est=_text(addresses.est), admin=_text(addresses.admin), **also)
             announce(addresses)
         elif event.kind is SupervisorEventKind.WORKER_DIED and baton.is_out():
             baton.put_back()
@@ -160,7 +171,15 @@ def _est_plan(config: Config) -> ListenerPlan:
     )
 
 
-def _admin_plan(config: Config) -> ListenerPlan:
+def _admin_plan(config: Config, http_socket: socket.socket | None) -> ListenerPlan:
+    def beside(assembly: Assembly) -> Beside:
+        """This one process keeps CRLs and responders current, and serves them to the world."""
+        plain = None
+        if http_socket is not None:
+            app = PublicApp(assembly.status, utc_now, body_timeout_seconds=config.server.body_timeout)
+            plain = PlainListener(bound=http_socket, where=HTTP_ADDRESS, app=app)
+        return Beside(tasks=(assembly.status.run,), plain=plain)
+
     by_path = {table.toml_path: table for table in (config.admin_tls_material, config.tls_material)}
     return ListenerPlan(
         name="admin",
@@ -168,5 +187,6 @@ def _admin_plan(config: Config) -> ListenerPlan:
         read=admin_material,
         materials=tuple(by_path.values()),
         app=administration,
+        beside=beside,
         speaks_for_all=True,
     )

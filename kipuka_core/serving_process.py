@@ -29,6 +29,23 @@ _LAST_WORDS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a process does beside its listener: tasks that run until it ends, and a further listener without TLS."""
+
+    tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    plain: PlainListener | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainListener:
+    """A bound socket, the TOML path of its address, and the application that is served on it in clear."""
+
+    bound: socket.socket
+    where: str
+    app: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerPlan:
     """What makes the process of one listener different from that of the other."""
 
@@ -41,6 +58,8 @@ class ListenerPlan:
     app: Callable[[Assembly, LiveTls], Any]
     admit: Callable[[Assembly], Callable[[Mapping[str, Any]], Awaitable[None]] | None] = lambda _: None
     proxies: Sequence[IPv4Network | IPv6Network] = ()
+    beside: Callable[[Assembly], Beside] | None = None
+    """What else this process does."""
     speaks_for_all: bool = False
     """Whether it writes down what is the same for all processes: warnings, and how reloads ended."""
 
@@ -84,16 +103,22 @@ async def serve_listener(
         if plan.speaks_for_all:
             for warning in live.current_warnings():
                 logger.warning("configuration", warning=warning)
-        listener.start()
+        beside = plan.beside(assembly) if plan.beside else Beside()
+        listeners = [listener]
+        if beside.plain is not None:
+            plain = beside.plain
+            listeners.append(Listener(plain.app, plain.bound, limits=_limits(config), where=plain.where))
+        for each in listeners:
+            each.start()
         await assembly.events.emit(ServerStarted(time=utc_now(), version=version("kipuka")))
         loop.add_reader(link.fileno(), reloads.listen)
-        beside = [asyncio.create_task(upkeep.run()), asyncio.create_task(reports.run())]
+        running = [asyncio.create_task(work()) for work in (upkeep.run, reports.run, *beside.tasks)]
         link.ready()
         await stop.wait()
         loop.remove_reader(link.fileno())
-        await listener.drain()
+        await asyncio.gather(*(each.drain() for each in listeners))
         await reloads.close()
-        await _end(*beside)
+        await _end(*running)
         await assembly.events.emit(ServerStopped(time=utc_now()))
     return 0
 

@@ -25,6 +25,7 @@ _COMMANDS: dict[str, str] = {
     "requests": "kipuka_core.cli.requests:requests",
     "lockouts": "kipuka_core.cli.lockouts:lockouts",
     "audit": "kipuka_core.cli.audit:audit",
+    "crl": "kipuka_core.cli.crl:crl",
 }
 
 

@@ -49,6 +49,13 @@ def _listeners(config: Config) -> Iterator[ConfigurationError]:
             "server.admin_listen",
             f"{server.admin_listen} is taken by server.listen ({server.listen}); use another port",
         )
+    if server.http_listen is None:
+        return
+    for key, other in (("listen", server.listen), ("admin_listen", server.admin_listen)):
+        if server.http_listen.collides_with(other):
+            yield ConfigurationError(
+                "server.http_listen", f"{server.http_listen} is taken by server.{key} ({other}); use another port"
+            )
 
 
 def _tls(config: Config) -> Iterator[ConfigurationError]:

@@ -58,7 +58,7 @@ class Issuance:
             raise
         if isinstance(outcome, Wait):
             return outcome
-        check_issued(outcome.certificate, template, approved.issuer)
+        check_issued(outcome.certificate, template, approved.issuer, pointers=backend.pointers)
         event = _issued_event(outcome.certificate, approved, operation)
         await self.events.announce(event)
         try:

@@ -14,8 +14,10 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
+from kipuka_core.domain.status_ports import StatusTimes
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.model.certificate import Approved, CaChain, CsrAttributes, Issued, MaySet, Template
 from kipuka_core.model.enrolment import Enrolment
@@ -98,6 +100,22 @@ class CaBackend(Port):
         """Whether the CA's key lives in a token."""
         return False
 
+    @property
+    def pointers(self) -> Sequence[x509.ExtensionType] | None:
+        """CRL distribution points and authority information access of everything that it issues.
+
+        A certificate with others, or without, is refused afterwards. None: as the CA likes, which is the default.
+        """
+        return None
+
+    @property
+    def status_authorities(self) -> Sequence[StatusAuthority]:
+        """The keys by which kipuka may tell the world what was revoked; the one that issues now is the first.
+
+        None for a CA that tells it itself, as external ones do; that is the default.
+        """
+        return ()
+
     @abstractmethod
     async def chain(self) -> CaChain:
         """The CA's certificates, as ``/cacerts`` hands them out (RFC 7030 4.1.3). May change over time."""
@@ -128,6 +146,17 @@ class Signer:
     """True: a signature takes long enough to belong in a worker thread."""
     run_blocking: RunBlocking | None = None
     """Threads of the key store's own for this; None: the server's (:attr:`Services.run_blocking`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusAuthority:
+    """An issuer's key that signs CRLs and the certificates of OCSP responders, for what it has issued."""
+
+    issuer: x509.Certificate
+    signer: Signer
+    hash_algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None
+    """Of its signatures; None where the key's algorithm has none to choose."""
+    times: StatusTimes = field(default_factory=StatusTimes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography import x509
@@ -27,10 +28,19 @@ _CHECKED_OR_COMMON = frozenset(
         ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
     }
 )
+_POINTERS = frozenset({ExtensionOID.CRL_DISTRIBUTION_POINTS, ExtensionOID.AUTHORITY_INFORMATION_ACCESS})
 
 
-def check_issued(certificate: x509.Certificate, template: Template, issuer: x509.Certificate) -> None:
+def check_issued(
+    certificate: x509.Certificate,
+    template: Template,
+    issuer: x509.Certificate,
+    *,
+    pointers: Sequence[x509.ExtensionType] | None = None,
+) -> None:
     """Hold a certificate against the approved template.
+
+    ``pointers``: the CRL distribution points and authority information access that it has to have; None: any.
 
     Raises PostcheckFailed, naming the field that differs.
     """
@@ -43,6 +53,8 @@ def check_issued(certificate: x509.Certificate, template: Template, issuer: x509
         raise PostcheckFailed("it has another subject")
     _check_validity(certificate, template)
     _check_extensions(certificate.extensions, template)
+    if pointers is not None:
+        _check_pointers(certificate.extensions, pointers)
     _check_issuer(certificate, issuer)
 
 
@@ -71,6 +83,12 @@ def _check_extensions(extensions: x509.Extensions, template: Template) -> None:
     further = {each.oid: (each.critical, each.value) for each in extensions if each.oid not in _CHECKED_OR_COMMON}
     if further != {each.oid: (each.critical, each.value) for each in template.extensions}:
         raise PostcheckFailed("it has other extensions")
+
+
+def _check_pointers(extensions: x509.Extensions, pointers: Sequence[x509.ExtensionType]) -> None:
+    found = {each.oid: (each.critical, each.value) for each in extensions if each.oid in _POINTERS}
+    if found != {each.oid: (False, each) for each in pointers}:
+        raise PostcheckFailed("it points to other CRLs, OCSP responders or issuer certificates")
 
 
 def _check_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> None:

@@ -106,6 +106,8 @@ class RunningServer:
     log_file: Path
     est_port: int
     admin_port: int
+    http_port: int | None = None
+    """Of ``[server] http_listen``, where it is set."""
 
     @property
     def est_url(self) -> str:
@@ -161,7 +163,8 @@ def running_server(deployment: Deployment, *, environment: Mapping[str, str] | N
         )
     try:
         ports = _wait_for_ports(process, log_file, start)
-        server = RunningServer(deployment, process, log_file, *ports)
+        est_port, admin_port, http_port = ports
+        server = RunningServer(deployment, process, log_file, est_port, admin_port, http_port)
         yield server
         server.stop()
     finally:
@@ -179,8 +182,9 @@ def wait_until(condition: Callable[[], bool], *, what: Callable[[], str] = lambd
         time.sleep(_POLL_SECONDS)
 
 
-def _wait_for_ports(process: subprocess.Popen[bytes], log_file: Path, start: int) -> tuple[int, int]:
-    ports: list[int] = []
+def _wait_for_ports(process: subprocess.Popen[bytes], log_file: Path, start: int) -> tuple[int, int, int | None]:
+    """The ports of EST, admin API and plain HTTP."""
+    ports: dict[str, int] = {}
 
     def listening() -> bool:
         if process.poll() is not None:
@@ -188,11 +192,15 @@ def _wait_for_ports(process: subprocess.Popen[bytes], log_file: Path, start: int
             raise AssertionError(f"the server ended with {process.returncode}:\n{log}")
         lines = [line for line in _log_lines(log_file, start) if line.get("event") == "listening"]
         if lines:
-            ports[:] = [int(lines[-1][name].rpartition(":")[2]) for name in ("est", "admin")]
+            ports.update(
+                (name, int(lines[-1][name].rpartition(":")[2]))
+                for name in ("est", "admin", "http")
+                if name in lines[-1]
+            )
         return bool(lines)
 
     wait_until(listening, what=lambda: log_file.read_text(encoding="utf-8"))
-    return ports[0], ports[1]
+    return ports["est"], ports["admin"], ports.get("http")
 
 
 def _log_lines(file: Path, start: int = 0) -> list[dict[str, Any]]:

@@ -83,6 +83,19 @@ def tlv(der: bytes) -> asn1.TLV:
     return asn1.decode_der(asn1.TLV, der)
 
 
+def element(tag: int | bytes, *contents: bytes) -> bytes:
+    """Write one DER value: its tag (one octet, X.690 8.1.2.2, or all of them), its length, and its joined content."""
+    length = sum(map(len, contents))
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    head = bytes((length,)) if length < 0x80 else bytes((0x80 | len(octets),)) + octets
+    return b"".join((bytes((tag,)) if isinstance(tag, int) else tag, head, *contents))
+
+
+def whole(value: asn1.TLV) -> bytes:
+    """The DER that :func:`tlv` or :func:`sequence_elements` has read this value from."""
+    return element(bytes(value.tag_bytes), bytes(value.data))
+
+
 def wrap(der: bytes) -> bytes:
     """A SEQUENCE that holds one DER value."""
     return asn1.encode_der(_Wrapped(content=tlv(der)))

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import lru_cache
 from itertools import pairwise
-from typing import NoReturn, cast
+from typing import NoReturn, Self, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -19,18 +19,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, CertificatePublicKeyTypes
 from cryptography.x509.oid import AuthorityInformationAccessOID
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kipuka_core import (
     Approved,
     CaBackend,
     CaChain,
     ConfigurationError,
+    Duration,
     Issued,
     Provider,
     Services,
     Settings,
     Signer,
+    StatusAuthority,
+    StatusTimes,
     Template,
     Unavailable,
 )
@@ -38,6 +41,8 @@ from kipuka_core.model.key_usage import key_usage_extension
 
 _SIGNING_HASH = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 _SLOW_RSA_BITS = 3072
+_DAY_SECONDS = 86400
+_SHORTEST_SECONDS = 60
 _WARN_BEFORE_END = timedelta(days=30)
 
 
@@ -53,12 +58,45 @@ class LocalCaSettings(Settings):
     previous: tuple[str, ...] = Field(
         default=(), description="PEM files with issuers of earlier generations and roll-over certificates."
     )
+    previous_keys: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Keys of issuers in `previous`, as `key` is written: their CRLs and OCSP answers go on. Keep each until "
+            "the last certificate by it has ended."
+        ),
+    )
     validity_days: int = Field(default=365, gt=0, description="Longest validity of what this CA issues, in days.")
     cdp_urls: tuple[str, ...] = Field(default=(), description="CRL distribution points in issued certificates.")
     aia_urls: tuple[str, ...] = Field(default=(), description="Where this CA's certificate can be fetched (caIssuers).")
     ocsp_urls: tuple[str, ...] = Field(default=(), description="OCSP responders in issued certificates.")
+    crl_validity: Duration = Field(
+        default=7 * _DAY_SECONDS, description="From thisUpdate to nextUpdate of this CA's CRLs."
+    )
+    crl_refresh: Duration = Field(
+        default=_DAY_SECONDS,
+        description=(
+            "After this time a CRL is made anew although nothing was revoked. Shorter than `crl_validity`, by as long "
+            "as the CA's key may be away."
+        ),
+    )
+    ocsp_validity: Duration = Field(
+        default=3600, description="From thisUpdate to nextUpdate of OCSP answers about this CA's certificates."
+    )
 
-    @field_validator("chain", "previous", mode="before")
+    @model_validator(mode="after")
+    def _a_crl_is_renewed_before_it_ends(self) -> Self:
+        if self.crl_refresh >= self.crl_validity:
+            raise ValueError("crl_refresh must be shorter than crl_validity; set both")
+        return self
+
+    @field_validator("crl_validity", "crl_refresh", "ocsp_validity")
+    @classmethod
+    def _not_too_short_to_be_fetched(cls, value: int) -> int:
+        if value < _SHORTEST_SECONDS:
+            raise ValueError(f"must be at least {_SHORTEST_SECONDS}s")
+        return value
+
+    @field_validator("chain", "previous", "previous_keys", mode="before")
     @classmethod
     def _one_path_is_a_list_too(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -67,7 +105,15 @@ class LocalCaSettings(Settings):
 class LocalCa(CaBackend):
     """Builds and signs certificates in this process. Safe for any number of concurrent :meth:`issue`."""
 
-    def __init__(self, settings: LocalCaSettings, chain: CaChain, signer: Signer, services: Services) -> None:
+    def __init__(
+        self,
+        settings: LocalCaSettings,
+        chain: CaChain,
+        signer: Signer,
+        services: Services,
+        *,
+        previous: Sequence[tuple[x509.Certificate, Signer]] = (),
+    ) -> None:
         self._chain = chain
         self._key = signer.private_key
         self._hash = _signing_hash(signer.private_key)
@@ -80,6 +126,15 @@ class LocalCa(CaBackend):
         self._not_after = chain.issuing.not_valid_after_utc
         self._same_for_all = _same_for_all(chain.issuing)
         self._pointers = _pointers(settings)
+        times = StatusTimes(
+            crl_validity=timedelta(seconds=settings.crl_validity),
+            crl_refresh=timedelta(seconds=settings.crl_refresh),
+            ocsp_validity=timedelta(seconds=settings.ocsp_validity),
+        )
+        self._status_authorities = tuple(
+            StatusAuthority(issuer=issuer, signer=each, hash_algorithm=_signing_hash(each.private_key), times=times)
+            for issuer, each in ((chain.issuing, signer), *previous)
+        )
 
     @property
     def hash_name(self) -> str | None:
@@ -90,6 +145,16 @@ class LocalCa(CaBackend):
     def hsm_backed(self) -> bool:
         """Whether the key lives in a token."""
         return self._hsm_backed
+
+    @property
+    def pointers(self) -> Sequence[x509.ExtensionType]:
+        """What ``cdp_urls``, ``aia_urls`` and ``ocsp_urls`` give."""
+        return self._pointers
+
+    @property
+    def status_authorities(self) -> Sequence[StatusAuthority]:
+        """The issuing key, and those of ``previous_keys``."""
+        return self._status_authorities
 
     async def chain(self) -> CaChain:
         """The certificates that were loaded at start-up."""
@@ -215,15 +280,39 @@ class _Loader:
 
     async def load(self) -> LocalCa:
         chain = self._chain()
+        signer = await self._signer("key", self._settings.key)
+        if not await self._belongs(signer, chain.issuing):
+            self._refuse("key", f"is not the key of the certificate in {self._settings.cert}")
+        previous = [await self._previous(uri, chain) for uri in self._settings.previous_keys]
+        return LocalCa(self._settings, chain, signer, self._services, previous=previous)
+
+    async def _signer(self, setting: str, uri: str) -> Signer:
         try:
-            signer = await self._services.open_signer(self._settings.key)
+            return await self._services.open_signer(uri)
         except ConfigurationError as error:
-            self._refuse("key", str(error), error)
+            self._refuse(setting, str(error), error)
+
+    async def _belongs(self, signer: Signer, certificate: x509.Certificate) -> bool:
         hash_algorithm = _signing_hash(signer.private_key)
         run_blocking = signer.run_blocking or self._services.run_blocking
-        if not await run_blocking(_key_belongs_to, signer.private_key, hash_algorithm, chain.issuing):
-            self._refuse("key", f"is not the key of the certificate in {self._settings.cert}")
-        return LocalCa(self._settings, chain, signer, self._services)
+        answer: bool = await run_blocking(_key_belongs_to, signer.private_key, hash_algorithm, certificate)
+        return answer
+
+    async def _previous(self, uri: str, chain: CaChain) -> tuple[x509.Certificate, Signer]:
+        """An issuer of an earlier generation and its key. Of several certificates around the key, the last to end."""
+        signer = await self._signer("previous_keys", uri)
+        issuers = [each for each in chain.previous if await self._belongs(signer, each)]
+        if not issuers:
+            self._refuse("previous_keys", "a key in the list is not that of a certificate in previous")
+        issuer = max(issuers, key=lambda each: each.not_valid_after_utc)
+        if issuer.public_key() == chain.issuing.public_key():
+            self._refuse("previous_keys", "the list holds the key that issues now; remove it")
+        if issuer.not_valid_after_utc < self._services.clock():
+            self._services.warn(
+                f"{self._table}.previous_keys: {issuer.subject.rfc4514_string()} expired on"
+                f" {issuer.not_valid_after_utc:%Y-%m-%d}; remove its key"
+            )
+        return issuer, signer
 
     def _chain(self) -> CaChain:
         issuing, *following = self._read("cert", (self._settings.cert,))

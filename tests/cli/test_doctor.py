@@ -128,12 +128,14 @@ def test_a_running_server_is_recognised_by_its_control_socket(tmp_path: Path) ->
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
             free = other.getsockname()[1]
+        text = text.replace("[server]\n", '[server]\nhttp_listen = "127.0.0.1:0"\n')
         deployment.toml.write_text(text.replace('admin_listen = "127.0.0.1:0"', f'admin_listen = "127.0.0.1:{free}"'))
 
         report = doctor(deployment)
 
         assert report.facts("Server", "server") == [f"process {server.process.pid}, user id {os.geteuid()}"]
         assert "by the kipuka that runs" in report.facts("Ports", "server.listen")[0]
+        assert report.facts("Ports", "server.http_listen") == ["127.0.0.1:0: any free port"]
         found = report.found("server.admin_listen", "does not listen on")
         assert (found["level"], "restart" in found["remedy"]) == ("warning", True)
         assert report.of_level("error") == []

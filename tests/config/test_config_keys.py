@@ -70,6 +70,7 @@ KEYS: dict[str, tuple[object, str, object]] = {
         '["CN=Ben"]\nclient_auth = { trust_anchors = "a" }',
         (x509.Name.from_rfc4514_string("CN=Ben"),),
     ),
+    "server.http_listen": (None, '"0.0.0.0:80"', Address("0.0.0.0", 80)),
     "enrollment.require_proof_of_possession": (True, "false", False),
     "enrollment.channel_binding": ("when-present", '"required"', "required"),
     "enrollment.allowed_key_types": (
@@ -134,7 +135,6 @@ ITEM_KEYS: dict[str, tuple[object, str, object]] = {
 REQUIRED_IN_ITEMS = {"est.label": 'name = "factory"', "ca": 'id = "one"', "audit.sink": ""}
 # keys without their feature: a value that is refused, the default, the refusal
 UNAVAILABLE = {
-    "server.http_listen": ('"0.0.0.0:80"', None, "not available yet"),
 }
 UNAVAILABLE_AT_LABELS = ("serverkeygen", "fullcmc", "ra_clients")
 

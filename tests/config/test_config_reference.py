@@ -101,7 +101,7 @@ def test_the_example_with_every_built_in_plugin_is_a_configuration() -> None:
 
 
 def test_unavailable_keys_say_so_on_the_page() -> None:
-    (line,) = [line for line in render_page().splitlines() if line.startswith("| `http_listen`")]
+    (line,) = [line for line in render_page().splitlines() if line.startswith("| `fullcmc`")]
     assert line.endswith("Not available yet. |")
 
 

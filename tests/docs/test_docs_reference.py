@@ -51,7 +51,7 @@ def test_every_hook_and_every_method_of_a_port_is_explained(fresh: Path) -> None
 
 def test_every_command_and_option_is_explained(fresh: Path) -> None:
     page = (fresh / "cli.md").read_text()
-    for name in (*commands(), "otp create", "certs revoke", "plugins list"):
+    for name in (*commands(), "otp create", "certs revoke", "plugins list", "crl make", "crl show", "crl export"):
         assert f"## `kipuka {name}`" in page
     assert "| `--ttl` DURATION |" in page
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from kipuka_core.testing.server import wait_until
 from tests.docs.blocks import Block, blocks_of
 
 _SECONDS = 120
-_PORTS = {"est": "8443", "admin": "9443"}
+_PORTS = {"est": "8443", "admin": "9443", "http": "8080"}
 """The ports of the pages; the servers of a walk listen on free ones."""
 
 
@@ -89,7 +90,7 @@ class Walk:
             self._where = Path((self.directory / ".where").read_text().strip())
         for toml in self.directory.rglob("kipuka.toml"):
             text = toml.read_text(encoding="utf-8")
-            toml.write_text(text.replace(':8443"', ':0"').replace(':9443"', ':0"'), encoding="utf-8")
+            toml.write_text(re.sub(':(8443|9443|8080)"', ':0"', text), encoding="utf-8")
 
     def _serve(self, block: Block) -> None:
         command = shlex.split(block.text)
@@ -106,7 +107,9 @@ class Walk:
             assert server.poll() is None, f"{block}: {log.read_text()}"
             lines = [line for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
             heard = [line for line in map(json.loads, lines) if line["event"] == "listening"]
-            self._ports = {name: int(line[name].rpartition(":")[2]) for line in heard for name in _PORTS}
+            self._ports = {
+                name: int(line[name].rpartition(":")[2]) for line in heard for name in _PORTS if name in line
+            }
             return bool(self._ports)
 
         wait_until(listens, what=log.read_text)

@@ -43,8 +43,15 @@ FAULTS = [
     ),
     Fault(
         "a key's feature is not built yet",
-        lambda it: it.configure("", server='http_listen = "127.0.0.1:0"'),
-        ("server.http_listen", "not available yet"),
+        lambda it: it.configure("[[est.label]]\nname = 'a'\nfullcmc = true"),
+        ("est.label[0].fullcmc", "not available yet"),
+    ),
+    Fault(
+        "the plain listener has the address of another",
+        lambda it: it.toml.write_text(
+            it.toml.read_text().replace('\nlisten = "127.0.0.1:0"', '\nlisten = "127.0.0.1:1"\nhttp_listen = "[::]:1"')
+        ),
+        ("server.http_listen", "is taken by server.listen"),
     ),
     _configured("a plugin's key is misspelt", "[auth.otp]\nttk = '1h'", "auth.otp.ttk", 'did you mean "ttl"?'),
     _configured("there is no authenticator", "[auth]\norder = []", "auth.order", "must not be empty"),

@@ -77,7 +77,10 @@ def ports(config: Config, *, is_served: bool | None) -> Section:
     for toml_path, address in (
         ("server.listen", config.server.listen),
         ("server.admin_listen", config.server.admin_listen),
+        ("server.http_listen", config.server.http_listen),
     ):
+        if address is None:
+            continue
         if address.port == 0:
             section.fact(toml_path, f"{address}: any free port")
             continue

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from kipuka_core.config.section import NotYet, OpenSection, Section
+from kipuka_core.config.section import OpenSection, Section
 from kipuka_core.config.values import (
     Address,
     CipherSuite,
@@ -39,9 +39,9 @@ class Server(Section):
         default=Address("127.0.0.1", 9443),
         description="Where the admin API is served, with TLS settings of its own. Never the same as `listen`.",
     )
-    http_listen: Annotated[ListenAddress | None, NotYet()] = Field(
+    http_listen: ListenAddress | None = Field(
         default=None,
-        description="Plain HTTP for CRLs, CA certificates and OCSP only.",
+        description="Plain HTTP for CRLs, CA certificates and OCSP only. Never the same as the others.",
         examples=["0.0.0.0:8080"],
     )
     workers: Count = Field(

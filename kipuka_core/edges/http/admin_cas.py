@@ -1,4 +1,4 @@
-"""The CAs on the admin listener: ``/admin/cas``, one of them, its health, its chain."""
+"""The CAs on the admin listener: ``/admin/cas``, one of them, its health, its chain, its CRL."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import CaBackend
 from kipuka_core.edges.http.admin_health import HealthChecks, ca_part, part_body
 from kipuka_core.edges.log import get_logger
+from kipuka_core.edges.status import StatusDesk
 from kipuka_core.errors import KipukaError, NotFound, PluginFailed, Unavailable
 from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.fingerprints import serial_hex
@@ -24,6 +25,7 @@ from kipuka_core.model.key_type import describe_key, key_type_of
 
 log = get_logger()
 
+CRL = "application/pkix-crl"  # RFC 2585 4.2
 PEM_CHAIN = "application/pem-certificate-chain"
 """RFC 8555 9.1: the issuing certificate first, each followed by the one that certifies it."""
 
@@ -46,6 +48,7 @@ class CaDirectory:
     default_id: str
     guard: Guard
     checks: HealthChecks
+    status: StatusDesk
 
     async def entries(self) -> list[dict[str, Any]]:
         """Every CA. They are asked side by side: one that does not answer takes no time of the others."""
@@ -127,8 +130,8 @@ def ca_routes(directory: CaDirectory) -> Blueprint:
 
     @routes.get("/<ca_id>/crl")
     async def crl(ca_id: str) -> ResponseReturnValue:
-        directory.known(ca_id)
-        raise NotFound("this server issues no CRLs yet", code="not_available")
+        published = await directory.status.crl(directory.known(ca_id))
+        return Response(published.der, content_type=CRL)
 
     return routes
 

@@ -13,6 +13,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+_PIECE_BYTES = 1 << 16
 _DISCARDED_AT_MOST = 1 << 20
 """How much of a body that is too long is still read, so that its sender gets to see the answer."""
 
@@ -27,12 +28,20 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=())
 
     async def send(self, send: Send, *, with_body: bool = True) -> None:
-        """Send it over ASGI; without its body for HEAD."""
+        """Send it over ASGI; without its body for HEAD.
+
+        A long body goes in pieces, each when the client has taken the one before: what waits for slow clients is not a
+        whole CRL for each.
+        """
         headers = [(b"content-length", str(len(self.body)).encode())]
         if self.content_type:
             headers.append((b"content-type", self.content_type.encode()))
         await send({"type": "http.response.start", "status": self.status, "headers": [*headers, *self.headers]})
-        await send({"type": "http.response.body", "body": self.body if with_body else b""})
+        body = self.body if with_body else b""
+        for start in range(0, len(body) - _PIECE_BYTES, _PIECE_BYTES):
+            await send({"type": "http.response.body", "body": body[start : start + _PIECE_BYTES], "more_body": True})
+        rest = (max(len(body), 1) - 1) // _PIECE_BYTES * _PIECE_BYTES
+        await send({"type": "http.response.body", "body": body[rest:]})
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -16,6 +16,7 @@ from kipuka_core.edges.store.events import insert_events
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from kipuka_core.edges.store.one_time_passwords import consume_reservations
 from kipuka_core.edges.store.requests import close_as_issued
+from kipuka_core.edges.store.revocations import count_change
 from kipuka_core.edges.store.tables import certificate_names, certificates
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.event import Event
@@ -77,6 +78,7 @@ _RELEASE = (
     .where(*_THIS_ONE, _c.revocation_reason == ON_HOLD)
     .values(status=CertificateStatus.ACTIVE.value, revoked_at=None, revocation_reason=None)
 )
+_NUMBER_CHANGE = update(certificates).where(*_THIS_ONE).values(status_change=bindparam("number"))
 
 
 def commit_certificate(batch: Batch, record: RecordedCertificate, event: Event, now: datetime) -> None:
@@ -124,6 +126,7 @@ def revoke_certificate(
     this_one = {"the_issuer_key_id": issuer_key_id, "the_serial_hex": serial_hex}
     changed = batch.connection.execute(_REVOKE, {**this_one, "now": to_micros(now), "reason": reason}).rowcount
     if changed:
+        _number_change(batch, this_one)
         batch.together(insert_events, event)
         return True
     return batch.connection.execute(_FIND, this_one).first() is not None
@@ -134,8 +137,14 @@ def release_certificate(batch: Batch, issuer_key_id: str, serial_hex: str, event
     this_one = {"the_issuer_key_id": issuer_key_id, "the_serial_hex": serial_hex}
     if not batch.connection.execute(_RELEASE, this_one).rowcount:
         return False
+    _number_change(batch, this_one)
     batch.together(insert_events, event)
     return True
+
+
+def _number_change(batch: Batch, this_one: dict[str, str]) -> None:
+    number = count_change(batch.connection, this_one["the_issuer_key_id"])
+    batch.connection.execute(_NUMBER_CHANGE, {**this_one, "number": number})
 
 
 def searchable_names(record: RecordedCertificate) -> set[str]:

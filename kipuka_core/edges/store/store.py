@@ -13,7 +13,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from kipuka_core.domain.ports import LockoutLimits
-from kipuka_core.edges.store import certificates, events, lockouts, one_time_passwords, owner, requests, schema
+from kipuka_core.edges.store import (
+    certificates,
+    events,
+    lockouts,
+    one_time_passwords,
+    owner,
+    requests,
+    revocations,
+    schema,
+)
 from kipuka_core.edges.store.administration import AdministrationQueries
 from kipuka_core.edges.store.engine import Engines, configuration_errors, create_engines, describe
 from kipuka_core.edges.store.lookups import Lookups
@@ -21,6 +30,7 @@ from kipuka_core.edges.store.writer import Batch, JobThread
 from kipuka_core.errors import StoreUnavailable
 from kipuka_core.model.event import Event
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
+from kipuka_core.model.status import CrlFacts, PublishedCrl, RecordedStatus, RevocationState, StatusChange
 
 _PING = text("SELECT 1")
 
@@ -149,6 +159,35 @@ class SqlStore(AdministrationQueries):
                 event=event,
             )
         )
+
+    # -- what CRLs and OCSP say ------------------------------------------------------------------------------------
+    async def revocation_state(self, issuer_key_id: str) -> RevocationState:
+        """See :class:`kipuka_core.domain.status_ports.StatusStore`."""
+        return await self._look_up(partial(revocations.revocation_state, issuer_key_id=issuer_key_id))
+
+    async def status_changes(self, issuer_key_id: str, *, after: int, ended_since: datetime) -> Sequence[StatusChange]:
+        """See :class:`kipuka_core.domain.status_ports.StatusStore`."""
+        return await self._read(
+            partial(revocations.status_changes, issuer_key_id=issuer_key_id, after=after, ended_since=ended_since)
+        )
+
+    async def recorded_status(self, issuer_key_id: str, serial_hex: str) -> RecordedStatus | None:
+        """See :class:`kipuka_core.domain.status_ports.StatusStore`."""
+        return await self._look_up(
+            partial(revocations.recorded_status, issuer_key_id=issuer_key_id, serial_hex=serial_hex)
+        )
+
+    async def newest_crl(self, issuer_key_id: str) -> PublishedCrl | None:
+        """See :class:`kipuka_core.domain.status_ports.StatusStore`."""
+        return await self._read(partial(revocations.newest_crl, issuer_key_id=issuer_key_id))
+
+    async def all_crls(self) -> Sequence[CrlFacts]:
+        """The newest CRL of every issuer's key, by the CA's id."""
+        return await self._read(revocations.all_crls)
+
+    async def publish_crl(self, crl: PublishedCrl, *, number_before: int | None) -> bool:
+        """See :class:`kipuka_core.domain.status_ports.StatusStore`."""
+        return await self._write(partial(revocations.publish_crl, crl=crl, number_before=number_before))
 
     # -- one-time passwords ----------------------------------------------------------------------------------------
     async def add_otp(self, otp: OneTimePassword, event: Event) -> None:

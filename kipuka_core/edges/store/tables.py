@@ -59,6 +59,8 @@ certificates = Table(
     Column("authenticator", String, nullable=False),
     Column("otp_id", String),  # no foreign key: the record outlives the password
     Column("csr_fingerprint", String, nullable=False),
+    # Of revocation_changes, when the certificate was last revoked or released; NULL: never.
+    Column("status_change", BigInteger),
     # The serial first, so that a search by serial alone uses the same index.
     UniqueConstraint("serial_hex", "issuer_key_id"),
     UniqueConstraint("request_id"),
@@ -79,6 +81,43 @@ Index("ix_certificates_label_search", *(certificates.c[n] for n in ("label", "id
 Index("ix_certificates_status_search", *(certificates.c[n] for n in ("status", "id", "ca_id", "label", "not_after")))
 Index("ix_certificates_expiry_search", *(certificates.c[n] for n in ("not_after", "id", "status", "ca_id", "label")))
 Index("ix_certificates_entity_id_id", certificates.c.entity_id, certificates.c.id)
+# Everything that a CRL says of its entries, so that making one reads no certificate.
+has_changed = certificates.c.status_change.is_not(None)
+Index(
+    "ix_certificates_status_change",
+    certificates.c.issuer_key_id,
+    certificates.c.status_change,
+    certificates.c.not_after,
+    certificates.c.serial_hex,
+    certificates.c.status,
+    certificates.c.revoked_at,
+    certificates.c.revocation_reason,
+    sqlite_where=has_changed,
+    postgresql_where=has_changed,
+)
+
+# How often the status of a certificate of an issuer's key has changed: counted in the transaction of the change.
+revocation_changes = Table(
+    "revocation_changes",
+    metadata,
+    Column("issuer_key_id", String, primary_key=True),
+    Column("changes", BigInteger, nullable=False),
+)
+
+# The newest CRL of each issuer's key.
+crls = Table(
+    "crls",
+    metadata,
+    Column("issuer_key_id", String, primary_key=True),
+    Column("ca_id", String, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("changes", BigInteger, nullable=False),  # of revocation_changes that it knows of
+    Column("entries", Integer, nullable=False),
+    Column("this_update", BigInteger, nullable=False),
+    Column("next_update", BigInteger, nullable=False),
+    Column("scheduled_at", BigInteger, nullable=False),
+    Column("crl_der", LargeBinary, nullable=False),  # last: the rest is read without it
+)
 
 certificate_names = Table(
     "certificate_names",
