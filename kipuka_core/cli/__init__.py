@@ -22,6 +22,7 @@ _COMMANDS: dict[str, str] = {
     "plugins": "kipuka_core.cli.plugins:plugins",
     "otp": "kipuka_core.cli.otp:otp",
     "certs": "kipuka_core.cli.certs:certs",
+    "audit": "kipuka_core.cli.audit:audit",
 }
 
 

@@ -93,8 +93,9 @@ class System:
         return int(count)
 
     def audit(self) -> list[dict[str, Any]]:
-        """Every line of the audit file."""
-        return [json.loads(line) for line in self.deployment.audit_log.read_text(encoding="utf-8").splitlines()]
+        """Every line of the audit file, without its link."""
+        lines = map(json.loads, self.deployment.audit_log.read_text(encoding="utf-8").splitlines())
+        return [{name: value for name, value in line.items() if name != "chain"} for line in lines]
 
     def facts(self, request_id: str) -> list[dict[str, Any]]:
         """What the audit file says of a request; the store says the same."""

@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    and_,
     literal_column,
     or_,
 )
@@ -63,6 +64,7 @@ certificates = Table(
     UniqueConstraint("serial_hex", "issuer_key_id"),
     UniqueConstraint("request_id"),
 )
+Index("ix_certificates_status_not_after", certificates.c.status, certificates.c.not_after)
 Index("ix_certificates_issued_at_id", certificates.c.issued_at, certificates.c.id)
 Index(
     "ix_certificates_otp_id_csr_fingerprint",
@@ -130,6 +132,8 @@ otps = Table(
     Column("revoked_at", BigInteger),
     CheckConstraint("usage_count <= max_usage", name="usage_within_limit"),
 )
+is_usable = and_(otps.c.revoked_at.is_(None), otps.c.usage_count < otps.c.max_usage)
+Index("ix_otps_expires_at_usable", otps.c.expires_at, sqlite_where=is_usable, postgresql_where=is_usable)
 
 otp_reservations = Table(
     "otp_reservations",
@@ -177,4 +181,15 @@ events = Table(
     Column("body", String, nullable=False),  # JSON object, Event.as_dict()
     Index(None, "name", "time"),
     Index(None, "actor", "time"),
+)
+
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("writer", String, primary_key=True),
+    Column("key_id", String, nullable=False),
+    Column("file", String, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("mac", String, nullable=False),
+    Column("time", BigInteger, nullable=False, index=True),
 )
