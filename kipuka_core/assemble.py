@@ -41,6 +41,8 @@ from kipuka_core.domain.reservations import Reservations
 from kipuka_core.domain.rules import check_label
 from kipuka_core.domain.server_certificate import ServerCertificates
 from kipuka_core.domain.standing import CertificateStanding
+from kipuka_core.edges.anonymous_refusals import AnonymousRefusals, limits_for
+from kipuka_core.edges.beside import running
 from kipuka_core.edges.blocking import BlockingWork
 from kipuka_core.edges.events import ConfiguredSink, Events
 from kipuka_core.edges.http.est import EstApp, EstSettings
@@ -166,7 +168,9 @@ class _Builder:
         opener = _Opener(plugins, services, config.base_dir, self.stack)
 
         sinks = await self._sinks(opener)
-        self.events = events = Events(sinks, store, guard)
+        anonymous = AnonymousRefusals(limits_for(config.audit.anonymous_in_full))
+        self.events = events = Events(sinks, store, guard, anonymous)
+        await self.stack.enter_async_context(running(anonymous.run(events.tell)))
         await self._open_key_stores(opener)
         cas = {
             table.name: await opener.open("ca_backend", table, CaBackend, id=table.name) for table in config.ca_backends
@@ -292,11 +296,11 @@ class _Builder:
         return await self.stack.enter_async_context(open_revocation(settings, BlockingWork().run))
 
     async def _sinks(self, opener: _Opener) -> list[ConfiguredSink]:
-        sinks = []
+        sinks: list[ConfiguredSink] = []
         for table, settings in zip(self.config.event_sinks, self.config.audit.sink, strict=True):
-            sinks.append(
-                ConfiguredSink(table.name, await opener.open("event_sink", table, EventSink), settings.required)
-            )
+            alike = sum(each.name.partition(" ")[0] == table.name for each in sinks)
+            name = f"{table.name} {alike + 1}" if alike else table.name
+            sinks.append(ConfiguredSink(name, await opener.open("event_sink", table, EventSink), settings.required))
         return sinks
 
     async def _open_key_stores(self, opener: _Opener) -> None:

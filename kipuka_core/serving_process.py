@@ -85,7 +85,7 @@ async def serve_listener(
             for warning in live.current_warnings():
                 logger.warning("configuration", warning=warning)
         listener.start()
-        await assembly.events.emit(ServerStarted(time=utc_now(), version=version("kipuka")))
+        await assembly.events.emit(_started(plan, assembly))
         loop.add_reader(link.fileno(), reloads.listen)
         beside = [asyncio.create_task(upkeep.run()), asyncio.create_task(reports.run())]
         link.ready()
@@ -94,8 +94,19 @@ async def serve_listener(
         await listener.drain()
         await reloads.close()
         await _end(*beside)
-        await assembly.events.emit(ServerStopped(time=utc_now()))
+        await assembly.events.emit(ServerStopped(time=utc_now(), listener=plan.name))
     return 0
+
+
+def _started(plan: ListenerPlan, assembly: Assembly) -> ServerStarted:
+    config = assembly.config
+    return ServerStarted(
+        time=utc_now(),
+        version=version("kipuka"),
+        listener=plan.name,
+        sinks=", ".join(each.name for each in assembly.events.sinks),
+        configuration=f"{config.path}, changed {config.changed_at}" if config.changed_at else str(config.path),
+    )
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:
