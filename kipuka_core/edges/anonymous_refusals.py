@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from kipuka_core.edges.repeats import Gathered, RepeatLimits, Repeats
 from kipuka_core.model.event import AdminRefused, EnrolmentRefused, Event
@@ -55,7 +56,7 @@ class AnonymousRefusals:
                 return AdminRefused(time=now, code=code, path="", reason=reason, count=gathered.count)
             return EnrolmentRefused(time=now, code=code, reason=reason, count=gathered.count)
         # What the last one asked for need not be what the others did.
-        same = {"time": now, "request_id": "", "label": "", "tls_version": "", "count": gathered.count}
+        same: dict[str, Any] = {"time": now, "request_id": "", "label": "", "tls_version": "", "count": gathered.count}
         if isinstance(last, AdminRefused):
             return replace(last, **same, path="")
         return replace(last, **same, operation="", authenticator="")
