@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import NoneType
 
 from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.ports import EventSink, Store
 from kipuka_core.edges.anonymous_refusals import AnonymousRefusals
 from kipuka_core.edges.log import get_logger
@@ -36,7 +37,14 @@ class Events:
     guard: Guard
     anonymous: AnonymousRefusals | None = None
     """What gathers refusals of nobody known; None: each of them is told."""
+    meter: Meter = field(default_factory=Meter)
     _failing: set[str] = field(default_factory=set)
+    _under_way: list[int] = field(default_factory=lambda: [0])
+
+    @property
+    def backlog(self) -> int:
+        """How many events are being written now."""
+        return self._under_way[0]
 
     async def announce(self, event: Event) -> None:
         """Tell the log and the sinks.
@@ -45,12 +53,17 @@ class Events:
         """
         fields = event.as_dict()
         log.info(fields.pop("event"), **fields)
-        failed = [each.name for each in self.sinks if not await self._told(each, event) and each.required]
+        self._under_way[0] += 1
+        try:
+            failed = [each.name for each in self.sinks if not await self._told(each, event) and each.required]
+        finally:
+            self._under_way[0] -= 1
         if failed:
             raise Unavailable("the server cannot write its audit log, so it issues nothing", code="audit_unavailable")
 
     async def emit(self, event: Event) -> None:
         """Tell log, sinks and store; failures are logged and go no further."""
+        self.meter.fact(event)
         if self.anonymous is None or self.anonymous.is_told(event):
             await self.tell(event)
 
@@ -72,6 +85,7 @@ class Events:
         except KipukaError as error:
             problem = getattr(error, "detail", "") if isinstance(error, RequestRefused) else ""
             problem = problem or str(error)
+            self.meter.sink_failed(each.name)
             log.error("audit sink failed", sink=each.name, problem=problem, event_name=event.name)
             if each.name not in self._failing:
                 self._failing.add(each.name)
@@ -86,6 +100,7 @@ class Events:
 
     async def _tell_of_sinks(self, event: Event) -> None:
         """Tell whoever takes events now; what happens to the sinks is an event itself."""
+        self.meter.fact(event)
         fields = event.as_dict()
         log.info(fields.pop("event"), **fields)
         for each in self.sinks:

@@ -7,7 +7,6 @@ enough, let a `jsonl` sink be the required one and syslog the copy.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -161,7 +160,7 @@ def _transport(settings: SyslogSettings, services: Services) -> Transport:
 
 @asynccontextmanager
 async def _open(settings: SyslogSettings, services: Services) -> AsyncIterator[EventSink]:
-    host_name: str = settings.host_name or await asyncio.to_thread(socket.gethostname)
+    host_name = settings.host_name or socket.gethostname()
     header = SyslogHeader(facility=settings.facility, host_name=header_word(host_name, 255), sd_id=settings.sd_id)
     sink = SyslogSink(header, _transport(settings, services), is_datagram=settings.protocol == "udp")
     try:

@@ -17,6 +17,7 @@ from kipuka_core.edges.store import (
     audit_heads,
     certificates,
     events,
+    inventory,
     lockouts,
     one_time_passwords,
     owner,
@@ -62,6 +63,7 @@ class SqlStore:
         self._check_file = check_file
         self._clock = clock
         self._anchors = anchors
+        self._threads = {"writer": writer, "reader": reader}
         self._owner = owner.this_process()
         self._lockouts = lockouts.LockoutSnapshot(self._read_lockouts)
 
@@ -227,6 +229,14 @@ class SqlStore:
             await asyncio.to_thread(self._check_file)
         except (OSError, SQLAlchemyError) as error:
             raise StoreUnavailable(describe(error) if isinstance(error, SQLAlchemyError) else str(error)) from error
+
+    def queued(self) -> dict[str, int]:
+        """How many jobs wait for each of the two threads."""
+        return {name: thread.pending for name, thread in self._threads.items()}
+
+    async def inventory(self) -> inventory.Inventory:
+        """How many certificates and one-time passwords there are."""
+        return await self._read(partial(inventory.take_inventory, now=self._clock()))
 
     async def reconcile(self) -> None:
         """Drop the reservations whose lease ran out or whose process died (invariant 5)."""

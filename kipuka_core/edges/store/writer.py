@@ -98,6 +98,11 @@ class JobThread:
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def pending(self) -> int:
+        """How many jobs are not done yet."""
+        return self._pending
+
     async def run(self, function: Callable[[Batch], T], *, share: float = 1.0) -> T:
         """Run ``function`` in the thread and return its result when its transaction is durable.
 
