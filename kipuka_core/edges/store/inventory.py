@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, bindparam, func, select
+from sqlalchemy import Select, and_, bindparam, func, select
 
 from kipuka_core.edges.store.moments import to_micros
 from kipuka_core.edges.store.tables import certificates, is_usable, otps
@@ -18,6 +18,7 @@ _OF_STATUS = certificates.c.status == bindparam("status")
 _IN_TIME = certificates.c.not_after > bindparam("after")
 _COUNT = select(func.count()).select_from(certificates)
 _ALL_OF = _COUNT.where(_OF_STATUS)
+_OVER = _COUNT.where(and_(_OF_STATUS, certificates.c.not_after <= bindparam("after")))
 _GOOD = _COUNT.where(and_(_OF_STATUS, _IN_TIME))
 _ENDING = _COUNT.where(and_(_OF_STATUS, _IN_TIME, certificates.c.not_after <= bindparam("until")))
 _USABLE = select(func.count()).select_from(otps).where(and_(is_usable, otps.c.expires_at > bindparam("after")))
@@ -33,17 +34,19 @@ class Inventory:
 
 
 def take_inventory(batch: Batch, now: datetime) -> Inventory:
-    """Count everything. At a million certificates this takes about a tenth of a second."""
-    connection, after = batch.connection, to_micros(now)
+    """Count everything. At a million certificates this takes about a quarter of a second."""
+
+    def count(query: Select[tuple[int]], **values: object) -> int:
+        return int(batch.connection.scalar(query, values) or 0)
+
+    after = to_micros(now)
+    active: dict[str, object] = {"status": CertificateStatus.ACTIVE.value, "after": after}
     by_status = {
-        str(status): int(connection.scalar(_ALL_OF, {"status": status.value}) or 0) for status in CertificateStatus
+        str(status): count(_ALL_OF, status=status.value)
+        for status in CertificateStatus
+        if status is not CertificateStatus.ACTIVE
     }
-    active = {"status": CertificateStatus.ACTIVE.value, "after": after}
-    good = int(connection.scalar(_GOOD, active) or 0)
-    by_status["expired"] = by_status[CertificateStatus.ACTIVE] - good
-    by_status[CertificateStatus.ACTIVE] = good
-    expiring = {
-        days: int(connection.scalar(_ENDING, active | {"until": to_micros(now + timedelta(days=days))}) or 0)
-        for days in EXPIRING_DAYS
-    }
-    return Inventory(by_status, expiring, int(connection.scalar(_USABLE, {"after": after}) or 0))
+    by_status |= {"active": count(_GOOD, **active), "expired": count(_OVER, **active)}
+    ends = {days: to_micros(now + timedelta(days=days)) for days in EXPIRING_DAYS}
+    expiring = {days: count(_ENDING, **active, until=end) for days, end in ends.items()}
+    return Inventory(by_status, expiring, count(_USABLE, after=after))
