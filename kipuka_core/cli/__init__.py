@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kipuka_core.cli.plugin_commands import plugin_commands
+from kipuka_core.cli.plugin_commands import config_named_in, plugin_commands
 from kipuka_core.errors import KipukaError
 
 _COMMANDS: dict[str, str] = {
@@ -37,16 +37,36 @@ def _load(where: str) -> click.Command:
     return command
 
 
+_CONFIG = f"{__name__}.config"
+
+
 class _LazyGroup(click.Group):
     """Built-in commands by name, then those of the plugins that the configuration enables."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_COMMANDS, *sorted(plugin_commands(_COMMANDS))]
+        try:
+            return [*_COMMANDS, *sorted(plugin_commands(_COMMANDS))]
+        except KipukaError:  # no configuration that loads: help helps all the same
+            return [*_COMMANDS]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        ctx.meta[_CONFIG] = config_named_in(args)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _COMMANDS:
             return _load(_COMMANDS[cmd_name])
-        return plugin_commands(_COMMANDS).get(cmd_name)
+        try:
+            return plugin_commands(_COMMANDS, ctx.meta.get(_CONFIG)).get(cmd_name)
+        except KipukaError as error:
+            if ctx.resilient_parsing:  # shell completion
+                return None
+            problem = str(error).partition("\n")[0]
+            raise click.UsageError(
+                f"kipuka itself has no command {cmd_name!r}, and which ones plugins bring is not known: {problem}", ctx
+            ) from None
 
 
 _HELP = """Give devices their certificates: an EST server (RFC 7030) made of plugins.

@@ -11,7 +11,9 @@ import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 import click
 
@@ -19,10 +21,11 @@ import kipuka_core
 from kipuka_core import errors
 from kipuka_core.cli import cli, commands
 from kipuka_core.cli.source import ClassText, class_text, markdown
-from kipuka_core.config.reference import write_reference
+from kipuka_core.config.reference import SISTER_PLUGINS, write_reference
 from kipuka_core.domain import ports
 from kipuka_core.edges.http.status import status_of
 from kipuka_core.hooks import provider, spec
+from kipuka_core.hooks.manager import GROUP, load_plugins
 from kipuka_core.model import event
 
 _NOTE = "Generated from {source} by `make docs`; do not edit.\n"
@@ -100,11 +103,15 @@ def _field_table(text: ClassText) -> list[str]:
 # -- commands ----------------------------------------------------------------------------------------------------------
 def cli_page() -> str:
     """Every command with its arguments and options."""
-    lines = ["# Command line", "", _NOTE.format(source="the commands in `kipuka_core/cli`")]
+    lines = ["# Command line", "", _NOTE.format(source="the commands in `kipuka_core/cli` and those of `kipuka-hsm`")]
     lines += ["Exit codes: 0 for success, 1 for an error (one line on standard error), 2 for a wrong command line.", ""]
-    for name, command in commands().items():
+    for name, command in (commands() | _sister_commands()).items():
         lines += _command_sections(f"kipuka {name}", command, click.Context(cli, info_name="kipuka"))
     return "\n".join(lines)
+
+
+def _sister_commands() -> dict[str, click.Command]:
+    return {command.name: command for command in load_plugins(SISTER_PLUGINS).commands}
 
 
 def _command_sections(path: str, command: click.Command, parent: click.Context) -> list[str]:
@@ -139,7 +146,7 @@ def _choices(option: click.Option) -> str:
 def events_page() -> str:
     """Every audit event with its fields."""
     base = class_text(event.Event)
-    lines = ["# Audit events", "", _NOTE.format(source="`kipuka_core/model/event.py`")]
+    lines = ["# Audit events", "", _NOTE.format(source="`kipuka_core/model/event.py` and the events of `kipuka-hsm`")]
     lines += [
         markdown(inspect.getdoc(event) or ""),
         "",
@@ -162,9 +169,19 @@ def events_page() -> str:
 
 
 def _event_classes() -> Iterator[type[event.Event]]:
-    for value in vars(event).values():
-        if isinstance(value, type) and issubclass(value, event.Event) and value is not event.Event:
-            yield value
+    for module in (event, *_sister_modules()):
+        classes = [value for value in vars(module).values() if isinstance(value, type)]
+        for value in classes:
+            if issubclass(value, event.Event) and value.__module__ == module.__name__ and value is not event.Event:
+                yield value
+
+
+def _sister_modules() -> Iterator[ModuleType]:
+    load_plugins(SISTER_PLUGINS)
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.name in SISTER_PLUGINS:
+            package = entry_point.module.partition(".")[0]
+            yield from (sys.modules[name] for name in sorted(sys.modules) if name.startswith(f"{package}."))
 
 
 def _without_name(text: ClassText) -> ClassText:

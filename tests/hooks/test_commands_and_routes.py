@@ -53,6 +53,29 @@ def test_a_plugin_s_command_is_a_command_of_kipuka(deployment: Deployment, tmp_p
     assert "greet" in deployment.kipuka("--help", PYTHONPATH=str(tmp_path)).stdout
 
 
+@pytest.mark.parametrize("option", [("-c",), ("--config",), ("--config=",)])
+def test_the_command_line_may_name_the_configuration_that_brings_the_command(
+    deployment: Deployment, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    command = _COMMAND.replace("@click.command({name!r})", "@click.command({name!r})\n    @config_option").replace(
+        "def command()", "def command(config_path)"
+    )
+    source = command.replace("import click", "import click\n    from kipuka_core.commands import config_option")
+    Distribution("kipuka-greeter", "greeter", "greeter_plugin", source.format(name="greet")).install(tmp_path)
+    named = [f"{option[0]}{deployment.toml}"] if option[0].endswith("=") else [option[0], str(deployment.toml)]
+    done = deployment.kipuka("greet", *named, KIPUKA_CONFIG="/nowhere", PYTHONPATH=str(tmp_path))
+    assert done.stdout == "hello from a plugin\n"
+
+
+def test_without_a_configuration_that_loads_an_unknown_command_says_so(deployment: Deployment) -> None:
+    deployment.toml.write_text("[sever]\n")
+    done = deployment.kipuka("greet", check=False)
+    assert done.returncode == 2
+    assert "kipuka itself has no command 'greet', and which ones plugins bring is not known: " in done.stderr
+    assert "sever" in done.stderr
+    assert "serve" in deployment.kipuka("--help").stdout
+
+
 def test_a_command_whose_name_is_taken_is_a_configuration_error(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,8 +67,9 @@ def test_what_is_no_uri_is_refused_in_one_line(uri: str, words: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-@given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="&#%"), min_size=4))
-def test_a_pin_is_in_no_error_and_no_repr(pin: str) -> None:
+@given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="&#%"), min_size=2))
+def test_a_pin_is_in_no_error_and_no_repr(text: str) -> None:
+    pin = f"7q{text}"  # no word of a repr, as "None" would be
     for uri in (
         f"pkcs11:object=a?pin-value={pin}",
         f"pkcs11:bad?pin-value={pin}",

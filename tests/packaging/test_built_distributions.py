@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.hsm.softhsm import make_softhsm
 from tests.interop.development import development_server
 from tests.interop.programs import run
 from tests.packaging.example import EXAMPLES, ROOT, Example
 
 pytestmark = pytest.mark.interop
 
-_SOURCES = (ROOT, *(example.source for example in EXAMPLES))
+_HSM = ROOT / "plugins" / "kipuka-hsm"
+_SOURCES = (ROOT, _HSM, *(example.source for example in EXAMPLES))
 _INSTALL_SECONDS = 600
 
 
@@ -80,6 +82,17 @@ def test_the_wheel_holds_the_packages_and_nothing_of_tests(built: dict[Path, Bui
     assert not [name for name in names if "tests/" in name or Path(name).name.startswith("test_")]
 
 
+def test_the_wheel_of_kipuka_hsm_holds_its_package_and_its_licence(built: dict[Path, Built]) -> None:
+    names = set(_contents(built[_HSM].wheel))
+
+    assert {name for name in names if name.endswith(".py")} == {
+        str(path.relative_to(_HSM)) for path in (_HSM / "kipuka_hsm").rglob("*.py")
+    }
+    assert "kipuka_hsm/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert (_HSM / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
 @pytest.mark.parametrize("source", _SOURCES, ids=lambda source: source.name)
 def test_the_sdist_builds_the_wheel_that_the_tree_builds(source: Path, built: dict[Path, Built]) -> None:
     assert _contents(built[source].wheel) == _contents(built[source].wheel_of_sdist)
@@ -108,6 +121,20 @@ def test_the_installed_kipuka_serves_and_enrols_as_its_own_lines_say(
 ) -> None:
     with development_server(tmp_path, (str(installed("kipuka")),)) as server:
         server.paste()
+
+
+def test_the_installed_kipuka_hsm_makes_a_key_in_a_token(installed: Callable[[str], Path], tmp_path: Path) -> None:
+    hsm = make_softhsm(tmp_path / "hsm")
+    toml = tmp_path / "kipuka.toml"
+    toml.write_text(
+        f'[plugins]\nenable = ["hsm"]\n[hsm]\npin_file = "{hsm.pin_file}"\n[server]\nstate_dir = "state"\n'
+        '[tls]\nmaterial = "self"\n[tls.client_auth]\nmode = "none"\n'
+    )
+    environment = hsm.environment | {"KIPUKA_CONFIG": str(toml)}
+
+    run(installed("kipuka"), "hsm", "generate", "pkcs11:token=kipuka;object=issuing", env=environment)
+
+    assert b"issuing" in run(installed("kipuka"), "hsm", "keys", env=environment).stdout
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

@@ -62,9 +62,11 @@ class TokenAccess:
         self._loop = loop
         self._name = "token"
         self._opener = opener_for(place, uri, settings, services)
-        limits = PoolLimits(sessions=settings.sessions, timeout_seconds=settings.timeout, retry_seconds=settings.retry)
+        # A look beside a running server shall not take the sessions that the token has left.
+        sessions = 1 if services.dry_run else settings.sessions
+        limits = PoolLimits(sessions=sessions, timeout_seconds=settings.timeout, retry_seconds=settings.retry)
         self.pool = Pool(self._opener, limits, self._report)
-        self.threads = SignerThreads(settings.sessions)
+        self.threads = SignerThreads(sessions)
         self.mechanisms: frozenset[str] = frozenset()
 
     def open(self) -> None:

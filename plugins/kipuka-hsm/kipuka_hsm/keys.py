@@ -40,7 +40,9 @@ class TokenSignature:
 
     mechanism: str
     data: bytes
-    pss: dict[str, Any] | None = None
+    pss_hash: str = ""
+    """Empty: no PSS."""
+    salt_bytes: int = 0
 
 
 Buffer = bytes | bytearray | memoryview
@@ -114,7 +116,7 @@ class TokenRsaKey(_TokenKey, rsa.RSAPrivateKey):
             mechanism = self._first_of("RSA_PKCS_PSS", f"{token_hash}_RSA_PKCS_PSS")
             digested = _digest(data, algorithm) if mechanism == "RSA_PKCS_PSS" else _whole(data, algorithm)
             salt_bytes = _salt_bytes(padding, algorithm, self.key_size)
-            return self._sign(TokenSignature(mechanism, digested, {"hash": token_hash, "salt_bytes": salt_bytes}))
+            return self._sign(TokenSignature(mechanism, digested, token_hash, salt_bytes))
         mechanism = self._first_of("RSA_PKCS", f"{token_hash}_RSA_PKCS")
         if mechanism == "RSA_PKCS":
             return self._sign(TokenSignature(mechanism, _DIGEST_INFO[hash_name] + _digest(data, algorithm)))

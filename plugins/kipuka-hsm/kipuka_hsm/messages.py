@@ -1,11 +1,15 @@
-"""What a signer process and its owner say to each other: one JSON object a datagram, bytes in base64."""
+"""What a signer process and its owner say to each other: one JSON object a datagram, bytes in base64.
+
+Signatures alone are asked for and given in binary: JSON would be a good part of what a fast token takes for one.
+"""
 
 from __future__ import annotations
 
 import json
+import struct
 from base64 import b64decode, b64encode
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_BYTES = 160_000
 """Below the smallest send buffer that Linux gives a socket."""
@@ -26,6 +30,49 @@ class Failure(StrEnum):
     """The token does not do this; asking again changes nothing."""
     UNUSABLE = "unusable"
     """The library cannot be loaded, no token or key matches, …: somebody has to change something."""
+
+
+_SIGN, _SIGNATURE = 1, 2
+"""First bytes; JSON begins with a brace."""
+_SIGN_HEAD = struct.Struct("!BHHBB")
+
+
+class SignRequest(NamedTuple):
+    """The key by its number, the names of the mechanism and of the hash of PSS (empty without PSS), the data."""
+
+    key: int
+    mechanism: str
+    data: bytes
+    pss_hash: str = ""
+    salt_bytes: int = 0
+
+
+def encode_sign(wanted: SignRequest) -> bytes:
+    """The request as a datagram."""
+    mechanism, pss_hash = wanted.mechanism.encode(), wanted.pss_hash.encode()
+    head = _SIGN_HEAD.pack(_SIGN, wanted.key, wanted.salt_bytes, len(mechanism), len(pss_hash))
+    return head + mechanism + pss_hash + wanted.data
+
+
+def decode_sign(datagram: bytes) -> SignRequest | None:
+    """The request, or None for another one."""
+    if datagram[0] != _SIGN:
+        return None
+    _, key, salt_bytes, mechanism_length, pss_length = _SIGN_HEAD.unpack_from(datagram)
+    pss_at = _SIGN_HEAD.size + mechanism_length
+    data_at = pss_at + pss_length
+    mechanism, pss_hash = datagram[_SIGN_HEAD.size : pss_at].decode(), datagram[pss_at:data_at].decode()
+    return SignRequest(key, mechanism, datagram[data_at:], pss_hash, salt_bytes)
+
+
+def encode_signature(signature: bytes) -> bytes:
+    """The answer as a datagram."""
+    return bytes((_SIGNATURE,)) + signature
+
+
+def decode_signature(datagram: bytes) -> bytes | None:
+    """The signature, or None for another answer."""
+    return datagram[1:] if datagram[0] == _SIGNATURE else None
 
 
 def encode(message: dict[str, Any]) -> bytes:

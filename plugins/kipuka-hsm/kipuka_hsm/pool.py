@@ -62,8 +62,15 @@ class Pool:
     """Whether the last attempt to come back failed, so that waiting for it is pointless."""
     _closed: bool = field(init=False, default=False)
     _all: set[Session] = field(init=False, default_factory=set)
-    _changed: threading.Condition = field(init=False, default_factory=threading.Condition)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _freed: threading.Condition = field(init=False)
+    """A session is idle, or waiting for one has become pointless."""
+    _to_mend: threading.Condition = field(init=False)
+    """A session was lost. Apart from the other, so that no signature wakes the mender."""
     _mender: threading.Thread | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._freed, self._to_mend = threading.Condition(self._lock), threading.Condition(self._lock)
 
     def open(self) -> Session:
         """Open every session: the first one alone, for a wrong PIN counts, then the others at once.
@@ -95,11 +102,12 @@ class Pool:
 
     def close(self) -> None:
         """End every process."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             sessions, self._idle = list(self._all), []
             self._all.clear()
-            self._changed.notify_all()
+            self._freed.notify_all()
+            self._to_mend.notify_all()
         for session in sessions:
             session.close()
         if self._mender is not None:
@@ -108,7 +116,7 @@ class Pool:
     @property
     def health(self) -> PoolHealth:
         """As it is now."""
-        with self._changed:
+        with self._lock:
             return PoolHealth(self.limits.sessions, len(self._all), self._problem if self._lost else "")
 
     def sign(self, key: KeyRef, wanted: TokenSignature) -> bytes:
@@ -149,40 +157,41 @@ class Pool:
 
     def _take(self) -> Session:
         deadline = time.monotonic() + self.limits.timeout_seconds
-        with self._changed:
+        with self._lock:
             while not self._idle:
                 rest = deadline - time.monotonic()
                 if self._closed or rest <= 0 or (self._is_hopeless and not self._all):
                     raise self._unavailable()
-                self._changed.wait(rest)
+                self._freed.wait(rest)
             return self._idle.pop()
 
     def _put(self, session: Session) -> None:
-        with self._changed:
+        with self._lock:
             if session in self._all:
                 self._idle.append(session)
-                self._changed.notify()
+                self._freed.notify()
                 return
         session.close()  # the pool was closed meanwhile
 
     def _add(self, session: Session) -> None:
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 self._all.add(session)
                 self._idle.append(session)
-                self._changed.notify_all()
+                self._freed.notify()
                 return
         session.close()
 
     def _lose(self, session: Session, problem: str) -> None:
         session.close()
-        with self._changed:
+        with self._lock:
             if session not in self._all:
                 return
             self._all.discard(session)
             self._lost += 1
             was_well, self._problem = self._lost == 1, problem
-            self._changed.notify_all()
+            self._freed.notify_all()
+            self._to_mend.notify()
         if was_well:
             self.report(PoolEvent.LOST, problem)
 
@@ -202,7 +211,7 @@ class Pool:
                 try:
                     self._add(future.result())
                 except (TokenFailed, ProcessGone, ConfigurationError) as error:
-                    with self._changed:
+                    with self._lock:
                         self._lost += 1
                         self._problem = str(error)
 
@@ -223,14 +232,14 @@ class Pool:
 
     def _await_loss(self, pause_seconds: float) -> bool:
         """Wait until something is lost, and then for a while; False when the pool is closed."""
-        with self._changed:
+        with self._lock:
             while not self._lost and not self._closed:
-                self._changed.wait()
+                self._to_mend.wait()
             self._wait_for(pause_seconds)
             return not self._closed
 
     def _regain(self, session: Session) -> None:
-        with self._changed:
+        with self._lock:
             self._lost -= 1
             self._is_hopeless = False
             is_well = self._lost == 0
@@ -241,10 +250,10 @@ class Pool:
     def _wait_for(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._closed and (rest := deadline - time.monotonic()) > 0:
-            self._changed.wait(rest)
+            self._to_mend.wait(rest)
 
     def _note_failure(self, problem: str) -> None:
-        with self._changed:
+        with self._lock:
             self._problem = problem
             self._is_hopeless = True
-            self._changed.notify_all()
+            self._freed.notify_all()

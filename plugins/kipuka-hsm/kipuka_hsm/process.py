@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from kipuka_hsm.messages import MAX_BYTES, Failure, decode, encode
+from kipuka_hsm.messages import MAX_BYTES, Failure, SignRequest, decode, decode_signature, encode, encode_sign
 
 _LOOKS_SECRET = re.compile(r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|PIN)(?:$|_)", re.IGNORECASE)
 _END_SECONDS = 5.0
@@ -60,8 +60,20 @@ class Process:
 
     def ask(self, request: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
         """Its answer. Raises TokenFailed; and ProcessGone, after which there is no process any more."""
+        return _fields(self._exchange(encode(request), timeout_seconds))
+
+    def sign(self, wanted: SignRequest, timeout_seconds: float) -> bytes:
+        """A signature. Raises TokenFailed, ProcessGone."""
+        answer = self._exchange(encode_sign(wanted), timeout_seconds)
+        signature = decode_signature(answer)
+        if signature is None:
+            _fields(answer)
+            raise TokenFailed(Failure.LOST, "the signer process did not answer with a signature")
+        return signature
+
+    def _exchange(self, datagram: bytes, timeout_seconds: float) -> bytes:
         try:
-            self._requests.send(encode(request))
+            self._requests.send(datagram)
             answered = self._poll.poll(timeout_seconds * 1000)
             answer = self._requests.recv(MAX_BYTES) if answered else b""
         except OSError:
@@ -71,10 +83,7 @@ class Process:
             raise ProcessGone(f"the token gave no answer within {timeout_seconds:g} s")
         if not answer:
             raise ProcessGone(self._how_it_ended())
-        fields = decode(answer)
-        if "failure" in fields:
-            raise TokenFailed(Failure(fields["failure"]), str(fields["text"]))
-        return fields
+        return answer
 
     def kill(self) -> None:
         """End it at once, whatever it is doing; also a second time."""
@@ -93,6 +102,14 @@ class Process:
         code = self._popen.returncode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"the signer process {how}"
+
+
+def _fields(answer: bytes) -> dict[str, Any]:
+    """Raises TokenFailed."""
+    fields = decode(answer)
+    if "failure" in fields:
+        raise TokenFailed(Failure(fields["failure"]), str(fields["text"]))
+    return fields
 
 
 def _environment(hidden: frozenset[str]) -> dict[str, str]:

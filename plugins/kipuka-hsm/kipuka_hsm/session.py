@@ -9,7 +9,7 @@ from typing import Any
 from kipuka_core import ConfigurationError
 from kipuka_hsm.keys import TokenSignature, public_key_of
 from kipuka_hsm.login import LoginGuard
-from kipuka_hsm.messages import Failure, to_bytes
+from kipuka_hsm.messages import Failure, SignRequest
 from kipuka_hsm.pins import Pin, PinSource
 from kipuka_hsm.process import Process, TokenFailed
 
@@ -57,10 +57,8 @@ class Session:
         number = self._numbers.get(id(key))
         if number is None:
             number = self._numbers[id(key)] = self._find_again(key)
-        request = {"do": "sign", "key": number, "mechanism": wanted.mechanism, "data": wanted.data}
-        if wanted.pss is not None:
-            request["pss"] = wanted.pss
-        return to_bytes(self._ask(request)["signature"])
+        request = SignRequest(number, wanted.mechanism, wanted.data, wanted.pss_hash, wanted.salt_bytes)
+        return self._process.sign(request, self._timeout_seconds)
 
     def close(self) -> None:
         """End the process."""

@@ -19,7 +19,7 @@ from typing import Any
 import pkcs11
 from pkcs11 import MGF, Mechanism, exceptions
 
-from kipuka_hsm.messages import MAX_BYTES, Failure, decode, encode, to_bytes
+from kipuka_hsm.messages import MAX_BYTES, Failure, SignRequest, decode, decode_sign, encode, encode_signature, to_bytes
 from kipuka_hsm.objects import KeyNotThere, Refused, facts_of, find_private_key, generate, private_keys
 from kipuka_hsm.tokens import NotThere, find_token, list_tokens, token_facts
 
@@ -65,14 +65,17 @@ class SignerProcess:
             "login": self._login,
             "keys": lambda _: {"keys": [facts_of(key) for key in private_keys(self._session)]},
             "find": self._find,
-            "sign": self._sign,
             "generate": self._generate,
         }
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, datagram: bytes) -> bytes:
         """The answer to one request; what goes wrong is an answer too."""
         try:
-            return self._requests[request["do"]](request)
+            wanted = decode_sign(datagram)
+            if wanted is not None:
+                return encode_signature(self._sign(wanted))
+            request = decode(datagram)
+            return encode(self._requests[request["do"]](request))
         except Refused as error:
             return _failure(Failure.UNUSABLE, str(error))
         except (KeyNotThere, NotThere) as error:
@@ -108,15 +111,13 @@ class SignerProcess:
         self._keys.append(key)
         return {"number": len(self._keys) - 1, "key": facts_of(key, with_public=True)}
 
-    def _sign(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _sign(self, wanted: SignRequest) -> bytes:
         parameter = None
-        if (pss := request.get("pss")) is not None:
-            parameter = (Mechanism[pss["hash"]], MGF[pss["hash"].replace("_", "")], pss["salt_bytes"])
-        key = self._keys[request["key"]]
-        signature = key.sign(
-            to_bytes(request["data"]), mechanism=Mechanism[request["mechanism"]], mechanism_param=parameter
-        )
-        return {"signature": bytes(signature)}
+        if wanted.pss_hash:
+            parameter = (Mechanism[wanted.pss_hash], MGF[wanted.pss_hash.replace("_", "")], wanted.salt_bytes)
+        key = self._keys[wanted.key]
+        signature: bytes = key.sign(wanted.data, mechanism=Mechanism[wanted.mechanism], mechanism_param=parameter)
+        return signature
 
     def _generate(self, request: dict[str, Any]) -> dict[str, Any]:
         generate(self._session, request["key_type"], request["label"], to_bytes(request["id"]))
@@ -131,17 +132,17 @@ def _kind_of(error: exceptions.PKCS11Error) -> Failure:
     return Failure.REFUSED if isinstance(error, _REFUSED_EXCEPTIONS) else Failure.LOST
 
 
-def _failure(kind: Failure, text: str) -> dict[str, Any]:
-    return {"failure": kind, "text": text}
+def _failure(kind: Failure, text: str) -> bytes:
+    return encode({"failure": kind, "text": text})
 
 
 def serve(requests: socket.socket) -> None:
     """Answer until the other end is closed."""
     process = SignerProcess()
     while datagram := requests.recv(MAX_BYTES):
-        answer = encode(process.answer(decode(datagram)))
+        answer = process.answer(datagram)
         if len(answer) > MAX_BYTES:
-            answer = encode(_failure(Failure.UNUSABLE, "the token holds too many objects to list"))
+            answer = _failure(Failure.UNUSABLE, "the token holds too many objects to list")
         requests.send(answer)
 
 

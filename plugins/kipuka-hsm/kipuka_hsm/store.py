@@ -33,7 +33,7 @@ class Pkcs11KeyStore(KeyStore):
         self._settings = settings
         self._services = services
         self._tokens: dict[TokenPlace, asyncio.Task[TokenAccess]] = {}
-        self._keys: list[TokenKey] = []
+        self._keys: list[tuple[TokenAccess, TokenKey, str]] = []
 
     async def signer(self, key_uri: str) -> Signer:
         """Open a key: it exists once, is kept by its token, may sign, and does. Raises ConfigurationError."""
@@ -46,7 +46,7 @@ class Pkcs11KeyStore(KeyStore):
                 raise ConfigurationError(where, "makes signatures that its own public key does not verify")
         except _FAILURES as error:
             raise ConfigurationError(where, str(error)) from None
-        self._keys.append(key)
+        self._keys.append((access, key, where))
         return Signer(
             cast("CertificateIssuerPrivateKeyTypes", key),
             hsm_backed=True,
@@ -72,10 +72,17 @@ class Pkcs11KeyStore(KeyStore):
         return [task.result().health for task in self._tokens.values() if _is_open(task)]
 
     async def ping(self) -> None:
-        """Every key signs. Raises Unavailable."""
+        """All sessions are open, and every key makes a signature that verifies. Raises Unavailable."""
         for access in [task.result() for task in self._tokens.values() if _is_open(task)]:
             if problem := access.health.problem:
                 raise Unavailable(problem)
+        for access, key, where in self._keys:
+            try:
+                is_right = await access.threads.run(probe, key)
+            except (TokenFailed, ProcessGone, UnsupportedAlgorithm) as error:
+                raise Unavailable(f"{where}: {error}") from None
+            if not is_right:
+                raise Unavailable(f"{where} makes signatures that its own public key does not verify")
 
     async def close(self) -> None:
         """End all signer processes."""
