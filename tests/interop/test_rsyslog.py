@@ -1,6 +1,5 @@
 """The event sink ``syslog`` and a syslog server that others run: rsyslog, over each of the three ways."""
 
-
 from __future__ import annotations
 
 import json
