@@ -66,6 +66,8 @@ from kipuka_core.testing.services import make_services
 
 async def main(directory, first):
     async with stdout_sink.PROVIDER.open(stdout_sink.StdoutSettings(), make_services(directory)) as sink:
+        print("ready", file=sys.stderr, flush=True)
+        sys.stdin.readline()
         for start in range(first, first + 100, 10):
             await asyncio.gather(*(sink.emit(numbered(number, "x" * 9000)) for number in range(start, start + 10)))
 
@@ -77,13 +79,27 @@ def test_two_processes_share_a_pipe_without_mixing_long_lines(tmp_path: Path) ->
     reading, writing = os.pipe()
     os.set_blocking(writing, False)  # as some programs leave it
     writers = [
-        subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), str(first)], stdout=writing)
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path), str(first)],
+            stdin=subprocess.PIPE,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+        )
         for first in (0, 100)
     ]
     os.close(writing)
+    for writer in writers:
+        assert writer.stderr is not None
+        assert writer.stderr.readline() == b"ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
     with os.fdopen(reading, "rb") as output:
         found = [int(json.loads(line)["request_id"]) for line in output]
-    assert [writer.wait() for writer in writers] == [0, 0]
+    for writer in writers:
+        writer.communicate()
+    assert [writer.returncode for writer in writers] == [0, 0]
     assert sorted(found) == list(range(200))
 
 
