@@ -16,18 +16,30 @@ from quart import Quart
 from kipuka_core.admin_work import administration_of, work_routes
 from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import Config
-from kipuka_core.domain.ports import Store
+from kipuka_core.domain.ports import KeyStore, Store
 from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.edges.http.admin import admin_app
 from kipuka_core.edges.http.admin_bearer import read_bearer_tokens
 from kipuka_core.edges.http.admin_cas import CaDirectory, ca_routes
 from kipuka_core.edges.http.admin_credentials import AdminRule, idle_anchors
 from kipuka_core.edges.http.admin_gate import AdminGate
-from kipuka_core.edges.http.admin_health import DATABASE, Health, HealthChecks, Ping, ca_part, health_routes
+from kipuka_core.edges.http.admin_health import (
+    DATABASE,
+    Health,
+    HealthChecks,
+    HealthStatus,
+    Ping,
+    audit_part,
+    ca_part,
+    health_routes,
+)
+from kipuka_core.edges.http.admin_metrics import metrics_routes
 from kipuka_core.edges.http.admin_plugins import PluginDirectory, Use, plugin_routes
+from kipuka_core.edges.http.admin_tokens import tokens_status
 from kipuka_core.edges.log import get_logger
 from kipuka_core.errors import NotAuthenticated, StoreUnavailable
 from kipuka_core.live_tls import LiveTls
+from kipuka_core.measuring import metrics_page
 from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
 
 log = get_logger()
@@ -77,11 +89,13 @@ def administration(assembly: Assembly, live: LiveTls) -> Quart:
         started_at=time.monotonic(),
     )
     directory = CaDirectory(assembly.cas, config.default_ca.id, guard, checks, assembly.status)
+    metrics = metrics_page(assembly, live, checks)
     parts = (
         health_routes(health),
         ca_routes(directory),
         plugin_routes(PluginDirectory(assembly.plugins, used_providers(config), checks)),
         *work_routes(administration_of(assembly, directory.chain)),
+        metrics_routes(metrics),
     )
     return admin_app(gate, parts, assembly.plugins.admin_routes)
 
@@ -133,7 +147,7 @@ def used_providers(config: Config) -> dict[Use, list[str]]:
     named += [("authenticator", table, _auth_part(table.name)) for table in config.authenticators]
     named += [("policy", table, "") for table in config.policies]
     named += [("key_store", table, "") for table in config.key_stores]
-    named += [("event_sink", table, "") for table in config.event_sinks]
+    named += [("event_sink", table, audit_part(table.name)) for table in config.event_sinks]
     named += [("tls_material", table, "") for table in (config.tls_material, config.admin_tls_material)]
     for kind, table, part in named:
         used.setdefault((kind, table.use), []).extend([part] if part else [])
@@ -144,7 +158,20 @@ def _pings(assembly: Assembly) -> dict[str, Ping]:
     pings: dict[str, Ping] = {DATABASE: assembly.store.ping}
     pings |= {ca_part(ca_id): backend.ping for ca_id, backend in assembly.cas.items()}
     pings |= {_auth_part(name): port.ping for name, port in assembly.authenticators.items()}
+    pings |= {f"keys {'/'.join(each.schemes)}": _ping_of_keys(each) for each in assembly.key_stores}
+    # What an optional sink misses stops nothing; its failures are events and a metric.
+    pings |= {audit_part(each.name): each.sink.ping for each in assembly.events.sinks if each.required}
     return pings
+
+
+def _ping_of_keys(key_store: KeyStore) -> Ping:
+    async def ping() -> None:
+        """A token that has lost some of its sessions still serves: that is degraded, and not failing."""
+        tokens = await key_store.tokens()
+        if not tokens or tokens_status(tokens) is HealthStatus.UNHEALTHY:
+            await key_store.ping()
+
+    return ping
 
 
 def _auth_part(name: str) -> str:

@@ -23,6 +23,7 @@ from kipuka_core.domain.authenticate import Authentication
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
 from kipuka_core.domain.judge import Judge, NamedPolicy
+from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.pipeline import Road
 from kipuka_core.domain.ports import (
     Authenticator,
@@ -41,9 +42,13 @@ from kipuka_core.domain.reservations import Reservations
 from kipuka_core.domain.rules import check_label
 from kipuka_core.domain.server_certificate import ServerCertificates
 from kipuka_core.domain.standing import CertificateStanding
+from kipuka_core.edges.anonymous_refusals import AnonymousRefusals, limits_for
+from kipuka_core.edges.beside import running
 from kipuka_core.edges.blocking import BlockingWork
 from kipuka_core.edges.events import ConfiguredSink, Events
 from kipuka_core.edges.http.est import EstApp, EstSettings
+from kipuka_core.edges.metrics.counters import Counters
+from kipuka_core.edges.metrics.meter import CountingMeter
 from kipuka_core.edges.revocation import RevocationChecker, RevocationSettings, open_revocation
 from kipuka_core.edges.status import StatusDesk
 from kipuka_core.edges.store import SqlStore, open_store
@@ -87,6 +92,8 @@ class Assembly:
     authenticators: dict[str, Authenticator]
     store: SqlStore
     events: Events
+    meter: Meter
+    counters: Counters | None
     road: Road
     approvals: Approvals
     est: EstApp
@@ -124,16 +131,26 @@ class Assembly:
 
 @asynccontextmanager
 async def assemble(
-    config: Config, *, clock: Callable[[], datetime] = utc_now, database_url: str | None = None
+    config: Config,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    database_url: str | None = None,
+    counters: Counters | None = None,
 ) -> AsyncIterator[Assembly]:
     """Open everything that the configuration names.
 
-    ``database_url`` replaces the configured one: a dry run, of ``kipuka check``, which leaves alone what is real.
+    ``counters`` take the figures of what goes on; None: nobody wants them. ``database_url`` replaces the configured
+    one: a dry run, of ``kipuka check``, which leaves alone what is real.
     Raises ConfigurationError, one line, for the first thing that cannot be opened; what was open by then is closed.
     """
     async with AsyncExitStack() as stack:
         yield await _Builder(
-            config, clock, database_url or config.database_url, stack, dry_run=database_url is not None
+            config,
+            clock,
+            database_url or config.database_url,
+            stack,
+            dry_run=database_url is not None,
+            counters=counters,
         ).build()
 
 
@@ -144,6 +161,8 @@ class _Builder:
     database_url: str
     stack: AsyncExitStack
     dry_run: bool
+    counters: Counters | None
+    meter: Meter = field(default_factory=Meter)
     warnings: list[str] = field(default_factory=list)
     server_certificates: ServerCertificates | None = None
     key_stores: dict[str, KeyStore] = field(default_factory=dict)
@@ -159,6 +178,8 @@ class _Builder:
         all_labels = {label.name: label for label in labels(config)}
         for label in all_labels.values():
             check_label(label)
+        if self.counters is not None:
+            self.meter = CountingMeter(self.counters, all_labels)
         checks.check_embedded_ca(config)
         store = await self.stack.enter_async_context(open_store(self.database_url))
         guard = Guard(config.plugins.timeout)
@@ -168,7 +189,9 @@ class _Builder:
         opener = _Opener(plugins, services, config.base_dir, self.stack)
 
         sinks = await self._sinks(opener)
-        self.events = events = Events(sinks, store, guard)
+        anonymous = AnonymousRefusals(limits_for(config.audit.anonymous_in_full))
+        self.events = events = Events(sinks, store, guard, anonymous, self.meter)
+        await self.stack.enter_async_context(running(anonymous.run(events.tell)))
         await self._open_key_stores(opener)
         cas = {
             table.name: await opener.open("ca_backend", table, CaBackend, id=table.name) for table in config.ca_backends
@@ -227,6 +250,7 @@ class _Builder:
                 body_timeout_seconds=config.server.body_timeout,
             ),
             required_standing=standing if config.tls.client_auth.mode == "required" else None,
+            meter=self.meter,
         )
         self.stack.push_async_callback(road.drain)
         return Assembly(
@@ -239,6 +263,8 @@ class _Builder:
             authenticators=authenticators,
             store=store,
             events=events,
+            meter=self.meter,
+            counters=self.counters,
             road=road,
             approvals=Approvals(road=road, store=store, events=events, labels=all_labels),
             est=est,
@@ -303,11 +329,11 @@ class _Builder:
         return await self.stack.enter_async_context(open_revocation(settings, BlockingWork().run))
 
     async def _sinks(self, opener: _Opener) -> list[ConfiguredSink]:
-        sinks = []
+        sinks: list[ConfiguredSink] = []
         for table, settings in zip(self.config.event_sinks, self.config.audit.sink, strict=True):
-            sinks.append(
-                ConfiguredSink(table.name, await opener.open("event_sink", table, EventSink), settings.required)
-            )
+            alike = sum(each.name.partition(" ")[0] == table.name for each in sinks)
+            name = f"{table.name} {alike + 1}" if alike else table.name
+            sinks.append(ConfiguredSink(name, await opener.open("event_sink", table, EventSink), settings.required))
         return sinks
 
     async def _open_key_stores(self, opener: _Opener) -> None:
@@ -341,13 +367,14 @@ class _Builder:
         return Road(
             authentication=authentication,
             reader=WireReader(),
-            remembered=RememberedRequests(store, events),
+            remembered=RememberedRequests(store, events, self.meter),
             reservations=Reservations(store, events, lease_seconds=round(guard.timeout_seconds * calls)),
             renewal=RenewalRule(store, accept_unrecorded=_accepts_unrecorded(self.config)),
             judge=Judge(policies, guard),
-            issuance=Issuance(cas, guard, store, events),
+            issuance=Issuance(cas, guard, store, events, self.meter),
             cas=cas,
             guard=guard,
+            meter=self.meter,
         )
 
 

@@ -15,6 +15,7 @@ from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import Config
 from kipuka_core.edges import log
 from kipuka_core.edges.http.public import PublicApp
+from kipuka_core.edges.metrics.counters import Counters, fresh_directory
 from kipuka_core.edges.serving.control import ControlSocket, ControlUnavailable
 from kipuka_core.edges.serving.sockets import bind_socket
 from kipuka_core.edges.serving.supervisor import (
@@ -69,14 +70,18 @@ def serve(
     )
     baton = _ErrorBaton()
     est, admin = _est_plan(config), _admin_plan(config, http_socket)
-    specs = [
-        WorkerSpec(f"est-{number}", (est_socket,), _worker(est, config, est_socket, baton))
-        for number in range(1, config.server.workers + 1)
-    ]
-    admin_sockets = (admin_socket, http_socket) if http_socket else (admin_socket,)
-    specs.append(WorkerSpec("admin", admin_sockets, _worker(admin, config, admin_socket, baton), records=True))
     limits = SupervisorLimits(stop_seconds=config.server.shutdown_timeout + _KILL_AFTER_SHUTDOWN_SECONDS)
     control, no_control = _control_socket(config)
+    figures = fresh_directory(config.server.state_dir, is_shared=control is None)
+
+    def spec(
+        name: str, plan: ListenerPlan, bound: socket.socket, *further: socket.socket, records: bool = False
+    ) -> WorkerSpec:
+        run = _worker(plan, config, bound, baton, lambda: Counters(figures, name))
+        return WorkerSpec(name, (bound, *further), run, records=records)
+
+    specs = [spec(f"est-{number}", est, est_socket) for number in range(1, config.server.workers + 1)]
+    specs.append(spec("admin", admin, admin_socket, *filter(None, (http_socket,)), records=True))
 
     serving = False
 
@@ -138,11 +143,11 @@ class _ErrorBaton:
 
 
 def _worker(
-    plan: ListenerPlan, config: Config, bound: socket.socket, baton: _ErrorBaton
+    plan: ListenerPlan, config: Config, bound: socket.socket, baton: _ErrorBaton, counters: Callable[[], Counters]
 ) -> Callable[[WorkerLink], int]:
     def run(link: WorkerLink) -> int:
         try:
-            return run_event_loop(lambda: serve_listener(plan, config, bound, link))
+            return run_event_loop(lambda: serve_listener(plan, config, bound, link, counters=counters()))
         except KipukaError as error:
             lines = str(error).splitlines()
             link.not_started("; ".join(lines))

@@ -15,12 +15,15 @@ from kipuka_core.assemble import Assembly, assemble, utc_now
 from kipuka_core.config import Config, PluginTable
 from kipuka_core.domain.ports import EventHub
 from kipuka_core.edges import log
+from kipuka_core.edges.metrics.counters import Counters
+from kipuka_core.edges.serving.handshake import FailedHandshake
 from kipuka_core.edges.serving.handshake_reports import HandshakeReports
 from kipuka_core.edges.serving.link import Message, MessageKind
 from kipuka_core.edges.serving.listener import Listener, ListenerLimits
 from kipuka_core.edges.serving.worker import WorkerLink
 from kipuka_core.errors import KipukaError
 from kipuka_core.live_tls import LiveTls, Prepared, ReadMaterial
+from kipuka_core.measuring import process_samples
 from kipuka_core.model.event import ServerStarted, ServerStopped, TlsReloaded, TlsReloadFailed
 from kipuka_core.upkeep import Upkeep, UpkeepTimes
 
@@ -71,15 +74,26 @@ async def serve_listener(
     link: WorkerLink,
     *,
     times: UpkeepTimes | None = None,
+    counters: Counters | None = None,
 ) -> int:
-    """Serve until SIGTERM; the exit code. Raises KipukaError for what cannot be opened."""
+    """Serve until SIGTERM; the exit code. Raises KipukaError for what cannot be opened.
+
+    ``counters`` None: this process's figures are for nobody else.
+    """
+    counters = counters if counters is not None else Counters(None, plan.name)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with assemble(config) as assembly:
+    async with assemble(config, counters=counters) as assembly:
         live = await LiveTls.open(assembly, plan.read, clock=utc_now)
         reports = HandshakeReports(emit=assembly.events.emit, listener=plan.name)
+
+        def report(failed: FailedHandshake) -> None:
+            assembly.meter.handshake_failed(plan.name, failed.cause)
+            reports.report(failed)
+
+        counters.sample(process_samples(assembly, plan.name))
         listener = Listener(
             live.kept.guard(plan.app(assembly, live)),
             bound,
@@ -88,7 +102,7 @@ async def serve_listener(
             describe=live.kept.describe,
             admit=plan.admit(assembly),
             proxies=plan.proxies,
-            report=reports.report,
+            report=report,
             where=plan.where,
         )
         reloads = ReloadAnswers(link, live, assembly.events, plan.name)
@@ -110,17 +124,28 @@ async def serve_listener(
             listeners.append(Listener(plain.app, plain.bound, limits=_limits(config), where=plain.where))
         for each in listeners:
             each.start()
-        await assembly.events.emit(ServerStarted(time=utc_now(), version=version("kipuka")))
+        await assembly.events.emit(_started(plan, assembly))
         loop.add_reader(link.fileno(), reloads.listen)
-        running = [asyncio.create_task(work()) for work in (upkeep.run, reports.run, *beside.tasks)]
+        running = [asyncio.create_task(work()) for work in (upkeep.run, reports.run, counters.run, *beside.tasks)]
         link.ready()
         await stop.wait()
         loop.remove_reader(link.fileno())
         await asyncio.gather(*(each.drain() for each in listeners))
         await reloads.close()
         await _end(*running)
-        await assembly.events.emit(ServerStopped(time=utc_now()))
+        await assembly.events.emit(ServerStopped(time=utc_now(), listener=plan.name))
     return 0
+
+
+def _started(plan: ListenerPlan, assembly: Assembly) -> ServerStarted:
+    config = assembly.config
+    return ServerStarted(
+        time=utc_now(),
+        version=version("kipuka"),
+        listener=plan.name,
+        sinks=", ".join(each.name for each in assembly.events.sinks),
+        configuration=f"{config.path}, changed {config.changed_at}" if config.changed_at else str(config.path),
+    )
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

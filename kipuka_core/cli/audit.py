@@ -10,6 +10,7 @@ import click
 
 from kipuka_core.cli.admin_access import AdminAccess, admin_command
 from kipuka_core.cli.arguments import When, limit_option, say_rest, stamp
+from kipuka_core.cli.audit_verify import verify_files
 from kipuka_core.cli.common import print_table
 
 _IN_COLUMNS = ("event", "time", "actor", "label", "request_id", "tls_version")
@@ -60,3 +61,6 @@ def _rest(fact: dict[str, Any]) -> str:
         f"{name}={value if isinstance(value, str) and value.isalnum() else json.dumps(value, ensure_ascii=False)}"
         for name, value in values.items()
     )
+
+
+audit.add_command(verify_files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +32,23 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     Raises ConfigurationError: the file cannot be found, read or parsed, or something in it is wrong.
     """
     file = _find(path, environ).absolute()
+    changed_at = _changed_at(file)
     document = _read(file)
     state_dir = environ.get("KIPUKA_STATE_DIR")
     server = document.setdefault("server", {})
     if state_dir and isinstance(server, dict):
         server["state_dir"] = str(Path(state_dir).absolute())
-    return parse(document, file)
+    config = parse(document, file)
+    config._changed_at = changed_at  # noqa: SLF001  # not a key of the file, so not a field
+    return config
+
+
+def _changed_at(file: Path) -> str:
+    try:
+        changed = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    except OSError:  # it says so when it is read
+        return ""
+    return changed.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse(document: Mapping[str, Any], file: Path) -> Config:

@@ -55,11 +55,17 @@ class Config(Section):
     audit: Audit = Field(default_factory=Audit, description="The audit trail.")
 
     _path: Path = PrivateAttr(default=Path("kipuka.toml"))
+    _changed_at: str = PrivateAttr(default="")
 
     @property
     def path(self) -> Path:
         """The file that this was read from."""
         return self._path
+
+    @property
+    def changed_at(self) -> str:
+        """When the file was last changed before it was read (RFC 3339, UTC); empty where it was no file."""
+        return self._changed_at
 
     @property
     def base_dir(self) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from kipuka_core.domain.facts import enrolment_facts
 from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.ports import AlreadyIssued, CaBackend, EventHub, ReservationLost, Store
 from kipuka_core.domain.postcheck import check_issued
 from kipuka_core.domain.remembered import stored_request
@@ -34,6 +35,7 @@ class Issuance:
     guard: Guard
     store: Store
     events: EventHub
+    meter: Meter = field(default_factory=Meter)
 
     async def issue(self, approved: Approved, *, operation: str = "") -> Issued | Wait:
         """Return the certificate once its record is durable, or the CA's Wait.
@@ -49,7 +51,8 @@ class Issuance:
         if backend.external:
             await self._intend(enrolment)
         try:
-            outcome: Issued | Wait = await self.guard.call(ca_id, backend.issue, approved, expect=_OUTCOMES)
+            with self.meter.timed("sign"):
+                outcome: Issued | Wait = await self.guard.call(ca_id, backend.issue, approved, expect=_OUTCOMES)
         except PluginFailed:
             raise  # an external CA may have issued all the same: its intent stays, and nobody asks it again
         except RequestRefused:
@@ -60,9 +63,11 @@ class Issuance:
             return outcome
         check_issued(outcome.certificate, template, approved.issuer, pointers=backend.pointers)
         event = _issued_event(outcome.certificate, approved, operation)
-        await self.events.announce(event)
+        with self.meter.timed("announce"):
+            await self.events.announce(event)
         try:
-            await self.store.commit(_record(outcome.certificate, approved), event)
+            with self.meter.timed("record"):
+                await self.store.commit(_record(outcome.certificate, approved), event)
         except ReservationLost:
             raise Unavailable(
                 "the one-time password was withdrawn or its reservation ran out; repeat the request",
@@ -71,6 +76,7 @@ class Issuance:
             ) from None
         except AlreadyIssued as error:
             raise PostcheckFailed("its serial number is taken") from error
+        self.meter.issued(event, by_one_time_password=enrolment.identity.one_time is not None)
         return outcome
 
     async def _intend(self, enrolment: Enrolment) -> None:

@@ -12,6 +12,7 @@ from kipuka_core.domain.authenticate import Authentication
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
 from kipuka_core.domain.judge import Assessment, Judge
+from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.ports import CaBackend, CsrReader
 from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
@@ -40,6 +41,7 @@ class Road:
     issuance: Issuance
     cas: Mapping[str, CaBackend]
     guard: Guard
+    meter: Meter = field(default_factory=Meter)
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def enrol(self, request: EnrolRequest) -> Issued | Wait:
@@ -48,9 +50,11 @@ class Road:
         Raises RequestRefused, carrying who was refused as far as that is known.
         """
         offer = _offer(request, self.reader)
-        identity = await self.authentication.identify(offer)
+        with self.meter.timed("authenticate"):
+            identity = await self.authentication.identify(offer)
         try:
-            enrolment = self._proven(offer, identity, request)
+            with self.meter.timed("prove"):
+                enrolment = self._proven(offer, identity, request)
             # From here on a client that hangs up changes nothing any more (invariant 3).
             return await self.undisturbed(self._answer(enrolment))
         except RequestRefused as refusal:
@@ -74,14 +78,17 @@ class Road:
         )
 
     async def _answer(self, enrolment: Enrolment) -> Issued | Wait:
-        answered_before = await self.remembered.answer(enrolment)
+        with self.meter.timed("recall"):
+            answered_before = await self.remembered.answer(enrolment)
         if answered_before is not None:
             return answered_before
-        replayed = await self.reservations.reserve(enrolment)
+        with self.meter.timed("reserve"):
+            replayed = await self.reservations.reserve(enrolment)
         if replayed is not None:
             return replayed
         try:
-            approved = (await self.assess(enrolment)).outcome()
+            with self.meter.timed("judge"):
+                approved = (await self.assess(enrolment)).outcome()
             outcome = approved if isinstance(approved, Wait) else await self.issuance.issue(approved)
             if isinstance(outcome, Wait):
                 return await self.remembered.wait(enrolment, outcome)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 
 from kipuka_core.domain.status_ports import StatusTimes
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.model.audit_chain import AuditHead
 from kipuka_core.model.certificate import Approved, CaChain, CsrAttributes, Issued, MaySet, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import Event
@@ -367,6 +368,17 @@ class Store(Protocol):
     # -- events ----------------------------------------------------------------------------------------------------
     async def add_event(self, event: Event) -> None:
         """Record an audit fact."""
+        ...
+
+    def anchor(self, head: AuditHead) -> None:
+        """Record how far a chain of an audit file has come: with the next write, or soon after where there is none.
+
+        Never waits and never raises. While the database is away the newest head of each chain is kept.
+        """
+        ...
+
+    async def audit_heads(self) -> Sequence[AuditHead]:
+        """The end of every chain, oldest first."""
         ...
 
     async def ping(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from kipuka_core.domain.facts import enrolment_facts
+from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.ports import EventHub, Store
 from kipuka_core.errors import NotAllowed, Unavailable
 from kipuka_core.model.certificate import Issued
@@ -57,6 +58,7 @@ class RememberedRequests:
 
     store: Store
     events: EventHub
+    meter: Meter = field(default_factory=Meter)
 
     async def answer(self, enrolment: Enrolment) -> Issued | Wait | None:
         """The answer to an identical earlier request, or None when there was none.
@@ -83,7 +85,9 @@ class RememberedRequests:
         """Remember that this request waits; it keeps its one-time password until it is decided."""
         event = EnrolmentWaiting(**enrolment_facts(enrolment), reason=wait.reason)
         await self.events.announce(event)
-        return _wait(await self.store.remember(stored_request(enrolment, RequestState.WAITING, wait), event))
+        remembered = await self.store.remember(stored_request(enrolment, RequestState.WAITING, wait), event)
+        self.meter.fact(event)
+        return _wait(remembered)
 
 
 def _wait(request: StoredRequest) -> Wait:

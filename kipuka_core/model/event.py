@@ -56,13 +56,19 @@ class CertificateIssued(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolmentRefused(Event):
-    """A request got no certificate; ``code`` is the error's stable word."""
+    """A request got no certificate; ``code`` is the error's stable word.
+
+    Of the refusals of clients without an identity the first ones of an address in a minute are told in full, those
+    after them as one event: ``count`` says how many. Without ``source_address`` they came from more clients than are
+    told apart in a minute.
+    """
 
     name: ClassVar[str] = "enrolment_refused"
 
     code: str
     operation: str = ""
     authenticator: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +176,36 @@ class OtpsRemoved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStarted(Event):
-    """A worker opened everything and listens."""
+    """A worker opened everything, its audit sinks among it, and listens.
+
+    ``configuration`` is its file, with the moment when that was last changed.
+    """
 
     name: ClassVar[str] = "server_started"
 
     version: str
+    listener: str = ""
+    sinks: str = ""
+    configuration: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSinkFailed(Event):
+    """An audit sink does not take events; while it is ``required``, this worker issues nothing. Not in that sink."""
+
+    name: ClassVar[str] = "audit_sink_failed"
+
+    sink: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSinkRestored(Event):
+    """An audit sink that failed takes events again. Events between are in the store, and are not repeated to it."""
+
+    name: ClassVar[str] = "audit_sink_restored"
+
+    sink: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,16 +239,22 @@ class TlsReloadFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminRefused(Event):
-    """A request to the admin API without the right to it; ``code`` is the stable word."""
+    """A request to the admin API without the right to it; ``code`` is the stable word.
+
+    Those of nobody known are gathered as those of ``enrolment_refused`` are: ``count`` says how many.
+    """
 
     name: ClassVar[str] = "admin_refused"
 
     code: str
     path: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStopped(Event):
-    """A worker closed everything in order."""
+    """A worker ends, and with it its audit sinks: everything is closed in order."""
 
     name: ClassVar[str] = "server_stopped"
+
+    listener: str = ""

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 
 from kipuka_core.domain.ports import Signer, Store
 from kipuka_core.hooks.provider import Services
+from kipuka_core.model.audit_chain import AuditHead
 from kipuka_core.model.event import Event
 from kipuka_core.model.label import Label
 from kipuka_core.testing.samples import sample_label
@@ -31,7 +32,7 @@ def make_services(base_dir: Path, *, labels: Sequence[Label] | None = None, **fi
         return Signer(cast("CertificateIssuerPrivateKeyTypes", key))
 
     values: dict[str, Any] = {
-        "store": cast("Store", object()),
+        "store": cast("Store", _NoStore()),
         "clock": lambda: datetime.now(UTC),
         "run_blocking": _run_blocking,
         "open_signer": open_signer,
@@ -50,6 +51,13 @@ def make_services(base_dir: Path, *, labels: Sequence[Label] | None = None, **fi
         "warn": lambda _message: None,
     }
     return Services(**(values | fields))
+
+
+class _NoStore:
+    """What every deployment's store takes, and nothing else."""
+
+    def anchor(self, head: AuditHead) -> None:
+        """Forget it."""
 
 
 async def _emit(_event: Event) -> None:

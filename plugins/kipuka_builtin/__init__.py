@@ -14,6 +14,8 @@ from kipuka_builtin import (
     mtls,
     names,
     otp,
+    stdout_sink,
+    syslog_sink,
     tls_files,
     tls_self,
     validity,
@@ -64,5 +66,5 @@ def kipuka_tls_material() -> Sequence[Provider[TlsMaterial]]:
 
 @hookimpl
 def kipuka_event_sinks() -> Sequence[Provider[EventSink]]:
-    """JSON lines."""
-    return [jsonl_sink.PROVIDER]
+    """JSON lines in a file or on standard output; syslog."""
+    return [jsonl_sink.PROVIDER, syslog_sink.PROVIDER, stdout_sink.PROVIDER]

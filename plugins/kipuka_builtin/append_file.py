@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from errno import EACCES, ENOENT, ENOSPC
 from pathlib import Path
 
@@ -17,35 +18,36 @@ class AppendFile:
 
     def __init__(self, path: Path) -> None:
         """Open the file, or create it for its owner alone. Raises OSError."""
-        self._path = path
+        self.path = path
         self._descriptor = _open(path)
 
-    def append(self, lines: bytes) -> None:
-        """Return when ``lines`` (with their last newline) are on disk.
+    def append(self, compose: Callable[[int], bytes]) -> None:
+        """Return when the lines are on disk that ``compose`` makes, given the byte of the file where they will begin.
 
         Raises OSError when they are not, or not wholly: a torn line stays, and the next batch begins on a new one.
         """
         self.reopen_if_moved()
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
-            if _last_byte(self._descriptor) not in {b"", b"\n"}:  # a crash or a full disk left half a line
-                lines = b"\n" + lines
+            size = os.fstat(self._descriptor).st_size
+            is_torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"  # by a crash or a full disk
+            lines = b"\n" * is_torn + compose(size + is_torn)
             written = os.write(self._descriptor, lines)
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         if written != len(lines):
-            raise OSError(ENOSPC, f"only {written} of {len(lines)} bytes could be written", str(self._path))
+            raise OSError(ENOSPC, f"only {written} of {len(lines)} bytes could be written", str(self.path))
         os.fsync(self._descriptor)
 
     def reopen_if_moved(self) -> None:
         """Go on in a new file when ours was moved or deleted. Raises OSError when there can be none."""
         try:
-            there = self._path.stat()
+            there = self.path.stat()
         except FileNotFoundError:
             there = None
         ours = os.fstat(self._descriptor)
         if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-            descriptor = _open(self._path)
+            descriptor = _open(self.path)
             os.close(self._descriptor)
             self._descriptor = descriptor
 
@@ -83,8 +85,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _last_byte(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, 1, size - 1) if size else b""

@@ -1,19 +1,24 @@
-"""Event sink ``jsonl``: one JSON object per line, appended to a file and on disk before ``emit`` returns."""
+"""Event sink ``jsonl``: one JSON object per line, appended to a file and on disk before ``emit`` returns.
+
+Each line is tied to the one before by a keyed chain, whose end the store knows: `kipuka audit verify` finds what was
+changed, removed, added or moved.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
-import anyio.to_thread
 from pydantic import Field
 
 from kipuka_builtin.append_file import AppendFile, check_appendable
+from kipuka_builtin.batched_sink import BatchedSink
+from kipuka_builtin.chain import ChainEnd, check_key, open_key
 from kipuka_core import ConfigurationError, Event, EventSink, Provider, Services, Settings
 from kipuka_core.hooks.secret_files import shown
+from kipuka_core.model.audit_chain import AuditHead, ChainKey
 
 
 class JsonlSettings(Settings):
@@ -24,78 +29,57 @@ class JsonlSettings(Settings):
     )
 
 
-class JsonlSink(EventSink):
-    """Appends events in batches: everything that waits while one batch is written becomes the next one.
+class JsonlSink(BatchedSink):
+    """Appends events to a file, each with its link in this writer's chain (:mod:`kipuka_core.model.audit_chain`).
 
-    The writing is a task of its own, so an ``emit`` that is cancelled takes nobody else's event with it; its own
-    event is written all the same.
+    ``anchor`` is told where the chain ends whenever a batch is on disk.
     """
 
-    def __init__(self, file: AppendFile) -> None:
+    def __init__(self, file: AppendFile, key: ChainKey, anchor: Callable[[AuditHead], None]) -> None:
+        super().__init__()
         self._file = file
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._batch: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
-        self._closed = False
-        # A thread of its own: an audit line must not wait behind password hashes, nor meet the limit for them.
-        self._thread = anyio.CapacityLimiter(1)
+        self._key = key
+        self._anchor = anchor
+        self._end = ChainEnd.new()
 
-    async def emit(self, event: Event) -> None:
-        """Return when the line is on disk. Raises OSError when it is not, to everybody in the batch."""
-        if self._closed:
-            raise RuntimeError("this event sink is closed")
-        # ASCII only: no line separator of Unicode and no lone surrogate can break a line or a reader.
-        line = json.dumps(event.as_dict(), separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
-        written = asyncio.get_running_loop().create_future()
-        self._waiting.append((line, written))
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_waiting())
-            self._writer.add_done_callback(self._writer_ended)
-        await written
+    def write(self, batch: Sequence[bytes]) -> None:
+        """Append the lines and have them on disk."""
+        extended = ChainEnd.new()
+
+        def compose(at: int) -> bytes:
+            nonlocal extended
+            lines, extended = self._end.extended(batch, at=at, key=self._key)
+            return lines
+
+        try:
+            self._file.append(compose)
+        except OSError:
+            # Whether lines of this batch are in the file, nobody can say: what follows shall not depend on it.
+            self._end = ChainEnd.new()
+            raise
+        self._end = extended
+
+    def written(self) -> None:
+        """Have the store remember how far the chain has come."""
+        end = self._end
+        self._anchor(
+            AuditHead(
+                writer=end.writer,
+                key_id=self._key.id,
+                file=self._file.path,
+                seq=end.seq,
+                mac=end.mac,
+                time=datetime.now(UTC),
+            )
+        )
 
     async def ping(self) -> None:
         """Raise OSError when the file cannot be appended to."""
-        await anyio.to_thread.run_sync(self._file.reopen_if_moved, limiter=self._thread)
+        await self.in_thread(self._file.reopen_if_moved)
 
-    async def close(self) -> None:
-        """Write what waits, then close the file."""
-        self._closed = True
-        if self._writer is not None:
-            await asyncio.wait([self._writer])
+    def ended(self) -> None:
+        """Close the file."""
         self._file.close()
-
-    async def _write_waiting(self) -> None:
-        while self._waiting:
-            self._batch, self._waiting = self._waiting, []
-            failure = await self._write(b"".join(line for line, _ in self._batch))
-            for _, written in self._batch:
-                _settle(written, failure)
-        self._writer = None
-
-    def _writer_ended(self, writer: asyncio.Task[None]) -> None:
-        if self._writer is not writer:
-            return
-        # It was stopped from outside, perhaps before its first step: nobody shall wait for ever, or take it as written.
-        self._writer = None
-        for _, written in (*self._batch, *self._waiting):
-            _settle(written, OSError("the writing of the audit file was stopped"))
-        self._waiting = []
-
-    async def _write(self, lines: bytes) -> OSError | None:
-        try:
-            await anyio.to_thread.run_sync(self._file.append, lines, limiter=self._thread)
-        except OSError as error:
-            return error
-        return None
-
-
-def _settle(written: asyncio.Future[None], failure: OSError | None) -> None:
-    if written.done():  # its emit was cancelled
-        return
-    if failure is None:
-        written.set_result(None)
-    else:  # one exception object each: their tracebacks grow apart
-        written.set_exception(OSError(*failure.args))
 
 
 class _Silent(EventSink):
@@ -111,15 +95,20 @@ async def _open(settings: JsonlSettings, services: Services) -> AsyncIterator[Ev
     try:
         if services.dry_run:  # the file that root makes over a check is one that the server cannot write
             check_appendable(path)
+            check_key(services)
             yield _Silent()
             return
-        sink = JsonlSink(AppendFile(path))
+        file = AppendFile(path)
     except OSError as error:
         raise ConfigurationError(shown(path), f"cannot be opened for appending: {error.strerror}") from None
     try:
-        yield sink
+        sink = JsonlSink(file, open_key(services), services.store.anchor)
+        try:
+            yield sink
+        finally:
+            await sink.close()
     finally:
-        await sink.close()
+        file.close()
 
 
 PROVIDER: Provider[EventSink] = Provider("jsonl", JsonlSettings, _open)

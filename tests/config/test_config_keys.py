@@ -117,6 +117,7 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "revocation.cache_ttl": (300, '"6m"', 360),
     "revocation.timeout": (10, '"11s"', 11),
     "revocation.accept_unrecorded": (False, "true", True),
+    "audit.anonymous_in_full": (10, "3", 3),
 }
 # keys of tables in lists: default, TOML, value read
 ITEM_KEYS: dict[str, tuple[object, str, object]] = {

@@ -17,7 +17,7 @@ from tests.interop.programs import run
 
 KINDS = {"sh", "python", "toml", "text"}
 """``text`` is what is shown: output, diagrams."""
-CONTINUED = {"docs/operations.md": "docs/getting-started.md"}
+CONTINUED = dict.fromkeys(("docs/operations.md", "docs/audit.md"), "docs/getting-started.md")
 """Pages whose reader has followed another one before, and whose server still runs."""
 SYNTAX: dict[str, Callable[[str], object]] = {
     "sh": lambda text: run("bash", "-n", "-c", text),

@@ -18,16 +18,23 @@ import pytest
 
 from kipuka_builtin import append_file, jsonl_sink
 from kipuka_core import ConfigurationError, Event, EventSink
+from kipuka_core.model.audit_chain import ChainKey
 from kipuka_core.testing.contracts.event_sink import EventSinkContract, numbered, numbers
 from kipuka_core.testing.services import make_services
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    """The events, without the links of their chain."""
+    lines = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    return [{name: value for name, value in line.items() if name != "chain"} for line in lines]
+
+
+def sink_on(path: Path) -> jsonl_sink.JsonlSink:
+    return jsonl_sink.JsonlSink(append_file.AppendFile(path), ChainKey(bytes(32)), lambda _head: None)
 
 
 def open_sink(path: Path) -> AbstractAsyncContextManager[EventSink]:
-    return jsonl_sink.PROVIDER.open(jsonl_sink.JsonlSettings(path=path), make_services(path.parent))
+    return jsonl_sink.PROVIDER.open(jsonl_sink.JsonlSettings(path=path), make_services(path.parent.parent))
 
 
 @pytest.fixture
@@ -128,7 +135,7 @@ async def test_a_line_torn_by_a_crash_is_not_joined_with_the_next(audit: Path) -
 
 
 async def test_a_full_disk_raises_for_everybody_in_the_batch() -> None:
-    sink = jsonl_sink.JsonlSink(append_file.AppendFile(Path("/dev/full")))
+    sink = sink_on(Path("/dev/full"))
     outcomes = await asyncio.gather(*(sink.emit(numbered(number)) for number in range(10)), return_exceptions=True)
     await sink.close()
     failures = [outcome for outcome in outcomes if isinstance(outcome, OSError)]
@@ -237,7 +244,7 @@ async def test_nobody_waits_for_a_writer_that_was_stopped(audit: Path) -> None:
 
 
 async def test_closing_twice_does_nothing_more(audit: Path) -> None:
-    sink = jsonl_sink.JsonlSink(append_file.AppendFile(audit))
+    sink = sink_on(audit)
     await sink.emit(numbered(1))
     await sink.close()
     await sink.close()

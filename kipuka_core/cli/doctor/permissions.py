@@ -13,6 +13,7 @@ from kipuka_core.cli.doctor.files import ConfiguredFile, Kind, configured_files
 from kipuka_core.cli.doctor.finding import Section
 from kipuka_core.config import Config
 from kipuka_core.edges.serving.control import SOCKET_NAME
+from kipuka_core.model.audit_chain import KEY_FILE
 
 _BARRED = {Kind.SECRET: 0o077, Kind.USERS: 0o007}
 _SQLITE = "sqlite:///"
@@ -88,9 +89,9 @@ def _configuration_with_password(section: Section, config: Config) -> None:
 
 
 def _state(section: Section, config: Config) -> None:
-    """The database and the audit trail, unless their directory keeps others out."""
+    """The database, the audit trail and its key, unless their directory keeps others out."""
     state_dir = config.server.state_dir
-    files = [state_dir / "audit.jsonl"]
+    files = [state_dir / "audit.jsonl", state_dir / KEY_FILE]
     if config.database_url.startswith(_SQLITE):
         files.insert(0, Path(config.database_url.removeprefix(_SQLITE)))
     for path in files:

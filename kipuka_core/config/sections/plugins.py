@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field
 
 from kipuka_core.config.section import OpenSection, Section
-from kipuka_core.config.values import AuthOrder, CaId, ProviderName, Switch
+from kipuka_core.config.values import AuthOrder, CaId, Count, ProviderName, Switch
 from kipuka_core.hooks.durations import Duration
 
 PluginSettings = dict[str, Any]
@@ -117,4 +117,11 @@ class AuditSink(OpenSection):
 class Audit(Section):
     """The audit trail."""
 
+    anonymous_in_full: Count = Field(
+        default=10,
+        description=(
+            "How many refusals of one address and kind in a minute are events of their own when nobody is known to "
+            "have asked; those after them are one event with a count. Refusals of a known client always are events."
+        ),
+    )
     sink: tuple[AuditSink, ...] = Field(default=(AuditSink(),), description="Event sinks.")

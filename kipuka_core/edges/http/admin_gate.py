@@ -111,7 +111,7 @@ class AdminGate:
     async def _count(self, refused: AdminRefused) -> None:
         counted = self._refusals.count(client_network(refused.source_address))
         if counted.retry_after_seconds is None:
-            if counted.is_event:
+            if counted.is_event or not refused.actor:  # those of nobody known are gathered by the event hub
                 await self._events.emit(refused)
             return
         too_many = LockedOut(

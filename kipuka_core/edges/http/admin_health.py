@@ -24,6 +24,7 @@ OPEN_PATHS = frozenset({"/admin/health/live", "/admin/health/ready"})
 """What needs no credential."""
 OPEN_ENDPOINTS = frozenset({"kipuka_health.live", "kipuka_health.ready"})
 DATABASE = "database"
+_AUDIT = "audit "
 _CHECKED_AT_MOST_EVERY_SECONDS = 1.0
 
 Ping = Callable[[], Awaitable[None]]
@@ -52,11 +53,16 @@ def ca_part(ca_id: str) -> str:
     return f"ca {ca_id}"
 
 
+def audit_part(sink: str) -> str:
+    """The name of a required audit sink among the parts."""
+    return f"{_AUDIT}{sink}"
+
+
 class HealthChecks:
     """Whether everything behind the server works; asked at most once a second, however often it is polled.
 
-    ``pings`` by name: ``database``, ``ca ID``, ``auth NAME``. They run side by side, under the guard's timeout;
-    requests that come meanwhile share their answers.
+    ``pings`` by name: ``database``, ``ca ID``, ``auth NAME``, ``keys SCHEME``, ``audit SINK``. They run side by side,
+    under the guard's timeout; requests that come meanwhile share their answers.
     """
 
     def __init__(self, pings: Mapping[str, Ping], guard: Guard, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -115,9 +121,10 @@ async def _no_tokens() -> Sequence[TokenHealth]:
 class Health:
     """What ``/admin/health`` tells.
 
-    Unhealthy: the database does not work, or no CA does. Degraded: something else does not work, a token has lost
-    sessions, or a server certificate that is served has ended (``is_certificate_over``). Warnings alone do not make a
-    server degraded: most are about its configuration, and an alarm that never ends is none.
+    Unhealthy, so that nothing can be issued: the database, every CA or a required audit sink does not work. Degraded:
+    something else does not work, a token has lost sessions, or a server certificate that is served has ended
+    (``is_certificate_over``). Warnings alone do not make a server degraded: most are about its configuration, and an
+    alarm that never ends is none.
     """
 
     checks: HealthChecks
@@ -168,7 +175,8 @@ class Health:
         return tokens_status(tokens), tokens_body(tokens) or {"status": "not_configured"}
 
     def _status(self, parts: Mapping[str, PartHealth], tokens: Sequence[TokenHealth]) -> HealthStatus:
-        if not parts[DATABASE].is_healthy or not self._healthy_cas(parts):
+        is_audited = all(part.is_healthy for name, part in parts.items() if name.startswith(_AUDIT))
+        if not parts[DATABASE].is_healthy or not self._healthy_cas(parts) or not is_audited:
             return HealthStatus.UNHEALTHY
         is_token_well = tokens_status(tokens) is HealthStatus.HEALTHY
         if self.is_certificate_over() or not is_token_well or not all(part.is_healthy for part in parts.values()):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.pipeline import Road
 from kipuka_core.domain.ports import EventHub
 from kipuka_core.domain.standing import CertificateStanding
@@ -91,6 +92,7 @@ class EstApp:
         clock: Callable[[], datetime],
         settings: EstSettings,
         required_standing: CertificateStanding | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._road = road
         self._labels = labels
@@ -99,6 +101,7 @@ class EstApp:
         self._clock = clock
         self._settings = settings
         self._required_standing = required_standing
+        self._meter = meter or Meter()
         self._cacerts_der: dict[CaChain, bytes] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,6 +110,7 @@ class EstApp:
             return
         request = _Request(request_id=secrets.token_hex(8), scope=scope, receive=receive, time=self._clock())
         response = await self._respond(request)
+        self._meter.answered(request.route.operation if request.route else "", response.status)
         await response.send(send, with_body=scope["method"] != "HEAD")
 
     async def _respond(self, request: _Request) -> Response:

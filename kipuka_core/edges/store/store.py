@@ -14,8 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kipuka_core.domain.ports import LockoutLimits
 from kipuka_core.edges.store import (
+    audit_heads,
     certificates,
     events,
+    inventory,
     lockouts,
     one_time_passwords,
     owner,
@@ -24,10 +26,12 @@ from kipuka_core.edges.store import (
     schema,
 )
 from kipuka_core.edges.store.administration import AdministrationQueries
+from kipuka_core.edges.store.audit_heads import Anchors
 from kipuka_core.edges.store.engine import Engines, configuration_errors, create_engines, describe
 from kipuka_core.edges.store.lookups import Lookups
 from kipuka_core.edges.store.writer import Batch, JobThread
 from kipuka_core.errors import StoreUnavailable
+from kipuka_core.model.audit_chain import AuditHead
 from kipuka_core.model.event import Event
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
 from kipuka_core.model.status import CrlFacts, PublishedCrl, RecordedStatus, RevocationState, StatusChange
@@ -54,12 +58,15 @@ class SqlStore(AdministrationQueries):
         *,
         clock: Callable[[], datetime],
         check_file: Callable[[], None],
+        anchors: Anchors,
     ) -> None:
         self._write = writer.run
         self._read = reader.run
         self._look_up = lookups.run
         self._check_file = check_file
         self._clock = clock
+        self._anchors = anchors
+        self._threads = {"writer": writer, "reader": reader}
         self._owner = owner.this_process()
         self._lockouts = lockouts.LockoutSnapshot(self._read_lockouts)
 
@@ -239,6 +246,14 @@ class SqlStore(AdministrationQueries):
         """The newest audit facts as :meth:`kipuka_core.model.event.Event.as_dict` gave them, newest first."""
         return await self._read(partial(events.newest_events, limit=limit))
 
+    def anchor(self, head: AuditHead) -> None:
+        """See the protocol. The next transaction takes it along."""
+        self._anchors.note(head)
+
+    async def audit_heads(self) -> Sequence[AuditHead]:
+        """See the protocol."""
+        return await self._read(audit_heads.all_heads)
+
     async def ping(self) -> None:
         """See the protocol. Asks both threads, and whether a SQLite file is still the one that they write to."""
         await asyncio.gather(self._read(_ping), self._write(_ping))
@@ -246,6 +261,14 @@ class SqlStore(AdministrationQueries):
             await asyncio.to_thread(self._check_file)
         except (OSError, SQLAlchemyError) as error:
             raise StoreUnavailable(describe(error) if isinstance(error, SQLAlchemyError) else str(error)) from error
+
+    def queued(self) -> dict[str, int]:
+        """How many jobs wait for each of the two threads."""
+        return {name: thread.pending for name, thread in self._threads.items()}
+
+    async def inventory(self) -> inventory.Inventory:
+        """How many certificates and one-time passwords there are."""
+        return await self._read(partial(inventory.take_inventory, now=self._clock()))
 
     async def reconcile(self) -> None:
         """Drop the reservations whose lease ran out or whose process died (invariant 5)."""
@@ -283,23 +306,23 @@ async def open_store(
     async with AsyncExitStack() as stack:
         stack.callback(engines.dispose)
         await asyncio.to_thread(_prepare, engines, busy_timeout_seconds)
-        threads = []
-        for name, engine in (("kipuka-store-reader", engines.reader), ("kipuka-store-writer", engines.writer)):
-            thread = JobThread(
-                engine,
-                name=name,
-                max_pending=max_pending,
-                busy_timeout_seconds=busy_timeout_seconds,
-                check=engines.check_identity,
-            )
-            stack.push_async_callback(thread.aclose)
-            threads.append(thread)
-        reader, writer = threads
+        thread = partial(
+            JobThread,
+            max_pending=max_pending,
+            busy_timeout_seconds=busy_timeout_seconds,
+            check=engines.check_identity,
+        )
+        reader = thread(engines.reader, name="kipuka-store-reader")
+        stack.push_async_callback(reader.aclose)
+        anchors = Anchors(lambda: writer.run(lambda _: None))
+        writer = thread(engines.writer, name="kipuka-store-writer", take_along=anchors.take_along)
+        stack.push_async_callback(writer.aclose)
+        stack.push_async_callback(anchors.close)
         lookups: JobThread | Lookups = reader
         if engines.lookup is not None:
             lookups = Lookups(engines.lookup, thread=reader, check=engines.check_identity)
             stack.callback(lookups.close)
-        store = SqlStore(writer, reader, lookups, clock=clock, check_file=engines.check_file)
+        store = SqlStore(writer, reader, lookups, clock=clock, check_file=engines.check_file, anchors=anchors)
         await store.reconcile()
         yield store
 

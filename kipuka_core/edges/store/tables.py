@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    and_,
     literal_column,
     or_,
 )
@@ -65,6 +66,7 @@ certificates = Table(
     UniqueConstraint("serial_hex", "issuer_key_id"),
     UniqueConstraint("request_id"),
 )
+Index("ix_certificates_status_not_after", certificates.c.status, certificates.c.not_after)
 Index("ix_certificates_issued_at_id", certificates.c.issued_at, certificates.c.id)
 Index(
     "ix_certificates_otp_id_csr_fingerprint",
@@ -184,6 +186,8 @@ otps = Table(
     Index(None, "created_at", "id"),
     Index(None, "entity_id", "created_at", "id"),
 )
+is_usable = and_(otps.c.revoked_at.is_(None), otps.c.usage_count < otps.c.max_usage)
+Index("ix_otps_expires_at_usable", otps.c.expires_at, sqlite_where=is_usable, postgresql_where=is_usable)
 
 otp_reservations = Table(
     "otp_reservations",
@@ -246,3 +250,14 @@ for _target in ("serial", "subject", "entity_id", "otp_id"):
         sqlite_where=_is_known,
         postgresql_where=_is_known,
     )
+
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("writer", String, primary_key=True),
+    Column("key_id", String, nullable=False),
+    Column("file", String, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("mac", String, nullable=False),
+    Column("time", BigInteger, nullable=False, index=True),
+)

@@ -78,10 +78,15 @@ class JobThread:
         max_pending: int,
         busy_timeout_seconds: float,
         check: Callable[[], None] = lambda: None,
+        take_along: Callable[[Connection], Callable[[], None]] | None = None,
     ) -> None:
-        """``check`` runs before every batch; an OSError from it is StoreUnavailable for all of the batch."""
+        """``check`` runs before every batch; an OSError from it is StoreUnavailable for all of the batch.
+
+        ``take_along`` runs at the end of every transaction, and what it returns when the transaction is durable.
+        """
         self._engine = engine
         self._check = check
+        self._take_along = take_along
         self._max_pending = max_pending
         self._busy_timeout_seconds = busy_timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -92,6 +97,11 @@ class JobThread:
         self._connection: Connection | None = None
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """How many jobs are not done yet."""
+        return self._pending
 
     async def run(self, function: Callable[[Batch], T], *, share: float = 1.0) -> T:
         """Run ``function`` in the thread and return its result when its transaction is durable.
@@ -172,6 +182,7 @@ class JobThread:
                 batch = Batch(self._connection)
                 results = [job.function(batch) for job in jobs]
                 batch.finish()
+                is_durable = self._take_along(self._connection) if self._take_along is not None else None
             except BaseException:
                 transaction.rollback()
                 raise
@@ -180,6 +191,8 @@ class JobThread:
             if not isinstance(error, IntegrityError) and not (isinstance(error, DBAPIError) and is_contention(error)):
                 self._drop_connection()  # whatever state it was left in, the next batch starts with a fresh one
             raise
+        if is_durable is not None:
+            is_durable()
         return results
 
     def _drop_connection(self) -> None:

@@ -89,7 +89,7 @@ async def test_what_a_client_repeats_is_one_event_an_interval_and_news_again_aft
             reports.report(failed("192.0.2.1"))
         await until(lambda: len(desk.events) >= 2)
         assert desk.seen() == [("192.0.2.1", "plain_http", 1), ("192.0.2.1", "plain_http", 9)]
-        await until(lambda: not reports._seen)
+        await until(lambda: not reports._repeats._seen)
         reports.report(failed("192.0.2.1"))
         await until(lambda: len(desk.events) >= 3)
         assert desk.seen()[2] == ("192.0.2.1", "plain_http", 1)
@@ -110,7 +110,7 @@ async def test_thousands_of_addresses_are_few_events_and_little_memory_and_all_a
         for turn in range(3):
             for number in range(5000):
                 reports.report(failed(str(IPv4Address(0xC0000200 + number)), (HTTP, CLOSED)[number % 2]))
-            assert len(reports._seen) == 100
+            assert len(reports._repeats._seen) == 100
             assert len(reports._at_once) <= 5, turn
         assert reports.by_cause == {HTTP: 7500, CLOSED: 7500}
     counts: Counter[str] = Counter()
@@ -140,7 +140,7 @@ async def test_the_events_of_many_intervals_stay_bounded_for_each() -> None:
                 reports.report(failed(f"192.0.2.{number}"))
                 reported += 1
             await asyncio.sleep(0.001)
-            assert len(reports._seen) <= 10
+            assert len(reports._repeats._seen) <= 10
     assert sum(count for _, _, count in desk.seen()) == reported
     assert reports.by_cause[HTTP] == reported
 
