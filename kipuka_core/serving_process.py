@@ -22,6 +22,7 @@ from kipuka_core.edges.serving.worker import WorkerLink
 from kipuka_core.errors import KipukaError
 from kipuka_core.live_tls import LiveTls, Prepared, ReadMaterial
 from kipuka_core.model.event import ServerStarted, ServerStopped, TlsReloaded, TlsReloadFailed
+from kipuka_core.retention import RetentionJob
 from kipuka_core.upkeep import Upkeep, UpkeepTimes
 
 logger = log.get_logger()
@@ -88,6 +89,9 @@ async def serve_listener(
         await assembly.events.emit(ServerStarted(time=utc_now(), version=version("kipuka")))
         loop.add_reader(link.fileno(), reloads.listen)
         beside = [asyncio.create_task(upkeep.run()), asyncio.create_task(reports.run())]
+        if plan.speaks_for_all:
+            retention = RetentionJob.of(config, assembly.store, assembly.events, utc_now)
+            beside.append(asyncio.create_task(retention.run()))
         link.ready()
         await stop.wait()
         loop.remove_reader(link.fileno())

@@ -184,6 +184,17 @@ class AdminRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsArchived(Event):
+    """Old records (``what``: certificates, requests, otps or events) left the database for a file."""
+
+    name: ClassVar[str] = "records_archived"
+
+    what: str
+    count: int
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStopped(Event):
     """A worker closed everything in order."""
 

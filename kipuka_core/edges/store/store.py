@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from kipuka_core.domain.ports import LockoutLimits
-from kipuka_core.edges.store import certificates, events, lockouts, one_time_passwords, owner, requests, schema
+from kipuka_core.edges.store import (
+    certificates,
+    events,
+    lockouts,
+    one_time_passwords,
+    owner,
+    requests,
+    retention,
+    schema,
+)
 from kipuka_core.edges.store.engine import Engines, configuration_errors, create_engines, describe
 from kipuka_core.edges.store.lookups import Lookups
 from kipuka_core.edges.store.writer import Batch, JobThread
@@ -198,6 +207,19 @@ class SqlStore:
     async def search_events(self, *, limit: int = 50) -> Sequence[dict[str, Any]]:
         """The newest audit facts as :meth:`kipuka_core.model.event.Event.as_dict` gave them, newest first."""
         return await self._read(partial(events.newest_events, limit=limit))
+
+    # -- retention ---------------------------------------------------------------------------------------------------
+    async def claim_job(self, name: str, now: datetime, interval: timedelta) -> bool:
+        """Whether a job is due and this process shall do it; nobody else will before the interval has passed."""
+        return await self._write(partial(retention.claim_job, name=name, now=now, interval=interval))
+
+    async def old_rows(self, kind: retention.OldKind, before: datetime, limit: int) -> list[retention.OldRow]:
+        """The oldest rows of a kind that were over before a moment."""
+        return await self._read(partial(retention.old_rows, kind=kind, before=before, limit=limit))
+
+    async def delete_rows(self, kind: retention.OldKind, keys: Sequence[Any]) -> None:
+        """Forget rows, once they have been archived."""
+        await self._write(partial(retention.delete_rows, kind=kind, keys=keys), share=_EVENTS_SHARE)
 
     async def ping(self) -> None:
         """See the protocol. Asks both threads, and whether a SQLite file is still the one that they write to."""

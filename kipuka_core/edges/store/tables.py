@@ -64,6 +64,7 @@ certificates = Table(
     UniqueConstraint("request_id"),
 )
 Index("ix_certificates_issued_at_id", certificates.c.issued_at, certificates.c.id)
+Index("ix_certificates_not_after_id", certificates.c.not_after, certificates.c.id)
 Index(
     "ix_certificates_otp_id_csr_fingerprint",
     certificates.c.otp_id,
@@ -100,7 +101,7 @@ requests = Table(
     Column("source_address", String, nullable=False),
     Column("tls_version", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("decided_at", BigInteger),
+    Column("decided_at", BigInteger, index=True),
     Column("certificate_der", LargeBinary),
     Column("has_waited", Boolean, nullable=False),  # the client was sent away with 202 and has to come back
     Column("fetched_at", BigInteger),
@@ -124,7 +125,7 @@ otps = Table(
     Column("entity_id", String, nullable=False, index=True),
     Column("label", String),
     Column("created_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
     Column("max_usage", Integer, nullable=False),
     Column("usage_count", Integer, nullable=False),
     Column("revoked_at", BigInteger),
@@ -177,4 +178,11 @@ events = Table(
     Column("body", String, nullable=False),  # JSON object, Event.as_dict()
     Index(None, "name", "time"),
     Index(None, "actor", "time"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("due_at", BigInteger, nullable=False),  # nobody does it before that; who does moves it on first
 )
