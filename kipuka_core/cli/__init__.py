@@ -22,6 +22,8 @@ _COMMANDS: dict[str, str] = {
     "plugins": "kipuka_core.cli.plugins:plugins",
     "otp": "kipuka_core.cli.otp:otp",
     "certs": "kipuka_core.cli.certs:certs",
+    "backup": "kipuka_core.cli.backup:backup",
+    "restore": "kipuka_core.cli.backup:restore",
 }
 
 

@@ -195,6 +195,24 @@ class RecordsArchived(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupMade(Event):
+    """A copy of database and state directory, with its private keys, is being written to ``file``."""
+
+    name: ClassVar[str] = "backup_made"
+
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRestored(Event):
+    """Database and state directory are as they were at the backup of ``made_at``."""
+
+    name: ClassVar[str] = "backup_restored"
+
+    made_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStopped(Event):
     """A worker closed everything in order."""
 

@@ -113,6 +113,12 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "revocation.soft_fail": (False, 'true\ncheck = "crl"', True),
     "revocation.cache_ttl": (300, '"6m"', 360),
     "revocation.timeout": (10, '"11s"', 11),
+    "retention.certificates": (None, '"365d"', 31536000),
+    "retention.requests": (None, '"90d"', 7776000),
+    "retention.otps": (None, '"1d"', 86400),
+    "retention.events": (None, "60", 60),
+    "retention.archive_dir": (None, '"old"', Path("/conf/old")),
+    "retention.interval": (3600, '"24h"', 86400),
     "revocation.accept_unrecorded": (False, "true", True),
 }
 # keys of tables in lists: default, TOML, value read
