@@ -26,6 +26,8 @@ _COMMANDS: dict[str, str] = {
     "lockouts": "kipuka_core.cli.lockouts:lockouts",
     "audit": "kipuka_core.cli.audit:audit",
     "crl": "kipuka_core.cli.crl:crl",
+    "backup": "kipuka_core.cli.backup:backup",
+    "restore": "kipuka_core.cli.backup:restore",
 }
 
 

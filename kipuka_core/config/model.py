@@ -19,6 +19,7 @@ from kipuka_core.config.sections.plugins import (
     Policy,
     ProviderTable,
 )
+from kipuka_core.config.sections.retention import Retention
 from kipuka_core.config.sections.revocation import Revocation
 from kipuka_core.config.sections.server import Admin, AdminToken, ClientAuthMode, Server, ServerTls, Tls
 from kipuka_core.config.values import ProviderName
@@ -53,6 +54,7 @@ class Config(Section):
     db: Db = Field(default_factory=Db, description="The store.")
     revocation: Revocation = Field(default_factory=Revocation, description="Client certificates without a record.")
     audit: Audit = Field(default_factory=Audit, description="The audit trail.")
+    retention: Retention = Field(default_factory=Retention, description="How long the database keeps what is over.")
 
     _path: Path = PrivateAttr(default=Path("kipuka.toml"))
     _changed_at: str = PrivateAttr(default="")

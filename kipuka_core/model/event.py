@@ -252,6 +252,35 @@ class AdminRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsArchived(Event):
+    """Old records (``what``: certificates, requests, otps or events) left the database for a file."""
+
+    name: ClassVar[str] = "records_archived"
+
+    what: str
+    count: int
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupMade(Event):
+    """A copy of database and state directory, with its private keys, is being written to ``file``."""
+
+    name: ClassVar[str] = "backup_made"
+
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRestored(Event):
+    """Database and state directory are as they were at the backup of ``made_at``."""
+
+    name: ClassVar[str] = "backup_restored"
+
+    made_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStopped(Event):
     """A worker ends, and with it its audit sinks: everything is closed in order."""
 

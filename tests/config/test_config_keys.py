@@ -116,6 +116,12 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "revocation.soft_fail": (False, 'true\ncheck = "crl"', True),
     "revocation.cache_ttl": (300, '"6m"', 360),
     "revocation.timeout": (10, '"11s"', 11),
+    "retention.certificates": (None, '"365d"', 31536000),
+    "retention.requests": (None, '"90d"', 7776000),
+    "retention.otps": (None, '"1d"', 86400),
+    "retention.events": (None, "60", 60),
+    "retention.archive_dir": (None, '"old"', Path("/conf/old")),
+    "retention.interval": (3600, '"24h"', 86400),
     "revocation.accept_unrecorded": (False, "true", True),
     "audit.anonymous_in_full": (10, "3", 3),
 }
@@ -134,9 +140,7 @@ ITEM_KEYS: dict[str, tuple[object, str, object]] = {
     "audit.sink.required": (True, "required = false", False),
 }
 REQUIRED_IN_ITEMS = {"est.label": 'name = "factory"', "ca": 'id = "one"', "audit.sink": ""}
-# keys without their feature: a value that is refused, the default, the refusal
-UNAVAILABLE = {
-}
+# keys without their feature
 UNAVAILABLE_AT_LABELS = ("serverkeygen", "fullcmc", "ra_clients")
 
 
@@ -172,16 +176,6 @@ def test_a_key_of_a_listed_table_has_the_documented_default_and_is_read(config_o
     assert getattr(_value(config_of(head + written), table)[0], key) == read
 
 
-@pytest.mark.parametrize("path", UNAVAILABLE)
-def test_a_key_without_its_feature_is_refused_and_its_default_accepted(
-    config_of: ConfigOf, problems_of: ProblemsOf, path: str
-) -> None:
-    refused, default, problem = UNAVAILABLE[path]
-    assert problems_of(_toml(path, refused)) == [f"{path}: {problem}"]
-    if default is not None:
-        config_of(_toml(path, default))
-
-
 @pytest.mark.parametrize("key", UNAVAILABLE_AT_LABELS)
 def test_a_label_key_without_its_feature_is_refused_and_its_default_accepted(
     config_of: ConfigOf, problems_of: ProblemsOf, key: str
@@ -206,7 +200,7 @@ def test_bearer_tokens_are_read(config_of: ConfigOf) -> None:
 
 
 def test_no_key_is_without_a_test() -> None:
-    tested = {*KEYS, *ITEM_KEYS, *UNAVAILABLE, *(f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS)}
+    tested = {*KEYS, *ITEM_KEYS, *(f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS)}
     elsewhere = {"est.label.name", "ca.id", "auth.NAME.use", "policy.NAME.use"}
     elsewhere |= {"admin.token", *(f"admin.token.{key}" for key in ("name", "role", "env", "file"))}  # below
     known = {f"{table.path}.{key}" for table in tables({}) for key in table.keys}
@@ -223,5 +217,4 @@ def test_what_the_models_call_unavailable_is_what_is_refused() -> None:
     marked = {
         f"{table.path}.{key}" for table in tables({}) for key, field in table.keys.items() if not is_available(field)
     }
-    refused = {path for path, (_, _, problem) in UNAVAILABLE.items() if problem == "not available yet"}
-    assert marked == refused | {f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS}
+    assert marked == {f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS}

@@ -17,7 +17,7 @@ from kipuka_core.edges.store.tables import metadata
 from kipuka_core.errors import ConfigurationError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in ``migrations/versions``. Kept here because asking Alembic costs 0.6 s of every start."""
 _ADVISORY_LOCK = 0x6B69_7075_6B61  # "kipuka", the same number for every worker of every host
 
@@ -60,7 +60,7 @@ def _current_revision(reader: Engine) -> str | None:
         if "alembic_version" not in present:
             return None
         revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    if revision is not None and revision not in _known_revisions():
+    if revision is not None and revision not in known_revisions():
         raise ConfigurationError(
             "db.url",
             f"{_name_of(reader)}: the database has schema {revision}, this kipuka knows up to {HEAD};"
@@ -76,7 +76,8 @@ def _name_of(engine: Engine) -> str:
     return engine.url.database or "the database"
 
 
-def _known_revisions() -> set[str]:
+def known_revisions() -> set[str]:
+    """The revisions that this kipuka can bring up to date."""
     return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from kipuka_core.edges.store import (
     one_time_passwords,
     owner,
     requests,
+    retention,
     revocations,
     schema,
 )
@@ -253,6 +254,19 @@ class SqlStore(AdministrationQueries):
     async def audit_heads(self) -> Sequence[AuditHead]:
         """See the protocol."""
         return await self._read(audit_heads.all_heads)
+
+    # -- retention ---------------------------------------------------------------------------------------------------
+    async def claim_job(self, name: str, now: datetime, interval: timedelta) -> bool:
+        """Whether a job is due and this process shall do it; nobody else will before the interval has passed."""
+        return await self._write(partial(retention.claim_job, name=name, now=now, interval=interval))
+
+    async def old_rows(self, kind: retention.OldKind, before: datetime, limit: int) -> list[retention.OldRow]:
+        """The oldest rows of a kind that were over before a moment."""
+        return await self._read(partial(retention.old_rows, kind=kind, before=before, limit=limit))
+
+    async def delete_rows(self, kind: retention.OldKind, keys: Sequence[Any]) -> None:
+        """Forget rows, once they have been archived."""
+        await self._write(partial(retention.delete_rows, kind=kind, keys=keys), share=_EVENTS_SHARE)
 
     async def ping(self) -> None:
         """See the protocol. Asks both threads, and whether a SQLite file is still the one that they write to."""

@@ -150,7 +150,7 @@ requests = Table(
     Column("source_address", String, nullable=False),
     Column("tls_version", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("decided_at", BigInteger),
+    Column("decided_at", BigInteger, index=True),
     Column("certificate_der", LargeBinary),
     Column("has_waited", Boolean, nullable=False),  # the client was sent away with 202 and has to come back
     Column("fetched_at", BigInteger),
@@ -177,7 +177,7 @@ otps = Table(
     Column("entity_id", String, nullable=False),
     Column("label", String),
     Column("created_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
     Column("max_usage", Integer, nullable=False),
     Column("usage_count", Integer, nullable=False),
     Column("revoked_at", BigInteger),
@@ -260,4 +260,11 @@ audit_heads = Table(
     Column("seq", BigInteger, nullable=False),
     Column("mac", String, nullable=False),
     Column("time", BigInteger, nullable=False, index=True),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("due_at", BigInteger, nullable=False),  # nobody does it before that; who does moves it on first
 )

@@ -69,7 +69,7 @@ def test_the_head_in_the_code_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
-    assert schema.HEAD in schema._known_revisions()
+    assert schema.HEAD in schema.known_revisions()
 
 
 async def test_a_second_start_does_not_import_alembic(url: str) -> None:

@@ -1,0 +1,47 @@
+"""``[retention]``: how long the database keeps what is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from kipuka_core.config.section import Section
+from kipuka_core.hooks.durations import Duration
+
+
+class Retention(Section):
+    """Old records leave the database for compressed files of JSON lines. Without durations nothing does.
+
+    The process of the admin listener does it, one at a time however many servers share a database. A record is written
+    to its file, and that is on disk, before it is deleted.
+    """
+
+    certificates: Duration | None = Field(
+        default=None,
+        description="How long after its end a certificate's record is archived, revoked or not. Absent: never.",
+        examples=["365d"],
+    )
+    requests: Duration | None = Field(
+        default=None,
+        description="How long after its decision a remembered request is archived. Absent: never.",
+        examples=["90d"],
+    )
+    otps: Duration | None = Field(
+        default=None,
+        description="How long after its end a one-time password's record is archived, used or not. Absent: never.",
+        examples=["90d"],
+    )
+    events: Duration | None = Field(
+        default=None,
+        description=(
+            "How long after it happened an audit event leaves the database; the audit sinks' files are not touched. "
+            "Absent: never."
+        ),
+        examples=["730d"],
+    )
+    archive_dir: Path | None = Field(
+        default=None,
+        description="Where the files go, readable by the server's user alone. Absent: `archive` in state_dir.",
+    )
+    interval: Duration = Field(default=3600, description="How often what has become old is looked for.")
