@@ -36,6 +36,7 @@ from kipuka_core.edges.http.admin_health import (
 from kipuka_core.edges.http.admin_metrics import metrics_routes
 from kipuka_core.edges.http.admin_plugins import PluginDirectory, Use, plugin_routes
 from kipuka_core.edges.http.admin_tokens import tokens_status
+from kipuka_core.edges.http.console import ConsoleServices, WithConsole, console_app
 from kipuka_core.edges.log import get_logger
 from kipuka_core.errors import NotAuthenticated, StoreUnavailable
 from kipuka_core.live_tls import LiveTls
@@ -45,7 +46,7 @@ from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
 log = get_logger()
 
 
-def administration(assembly: Assembly, live: LiveTls) -> Quart:
+def administration(assembly: Assembly, live: LiveTls) -> Quart | WithConsole:
     """The application of the admin listener.
 
     Raises ConfigurationError for a plugin's admin routes that cannot be added.
@@ -90,14 +91,22 @@ def administration(assembly: Assembly, live: LiveTls) -> Quart:
     )
     directory = CaDirectory(assembly.cas, config.default_ca.id, guard, checks, assembly.status)
     metrics = metrics_page(assembly, live, checks)
+    plugins = PluginDirectory(assembly.plugins, used_providers(config), checks)
+    work = administration_of(assembly, directory.chain)
     parts = (
         health_routes(health),
         ca_routes(directory),
-        plugin_routes(PluginDirectory(assembly.plugins, used_providers(config), checks)),
-        *work_routes(administration_of(assembly, directory.chain)),
+        plugin_routes(plugins),
+        *work_routes(work),
         metrics_routes(metrics),
     )
-    return admin_app(gate, parts, assembly.plugins.admin_routes)
+    api = admin_app(gate, parts, assembly.plugins.admin_routes)
+    if not config.admin.console:
+        return api
+    services = ConsoleServices(
+        administration=work, cas=directory, plugins=plugins, health=health, gate=gate, clock=utc_now
+    )
+    return WithConsole(api, console_app(services))
 
 
 class AdminStanding:

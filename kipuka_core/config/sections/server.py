@@ -268,5 +268,10 @@ class Admin(Section):
         examples=[["CN=Ben,O=Example"]],
     )
     token: tuple[AdminToken, ...] = Field(default=(), description="Further bearer tokens.")
+    console: Switch = Field(
+        default=True,
+        description="Whether the admin listener has the console for browsers, under `/console/`. It needs the same"
+        " credentials as the API, and shows and does no more.",
+    )
     client_auth: AdminClientAuth | None = Field(default=None, description="Client certificates.")
     tls: AdminTls = Field(default_factory=AdminTls, description="TLS of the admin listener.")

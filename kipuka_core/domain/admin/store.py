@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 
 from kipuka_core.domain.ports import Store
@@ -52,6 +52,10 @@ class AdminStore(Store, Protocol):
 
     async def release_certificate(self, issuer_key_id: str, serial_hex: str, event: Event) -> bool:
         """Take a certificate off hold; False when it is not on hold, and nothing is recorded."""
+        ...
+
+    async def issued_by_day(self, since: datetime, until: datetime) -> Mapping[date, int]:
+        """How many certificates were issued on each day (UTC) from one moment to before another; only days with any."""
         ...
 
     # -- one-time passwords ----------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ _CODES: dict[type[RequestRefused], str] = {
 """The words of the HTTP interface; the events have more exact ones. Other refusals keep their own."""
 
 
-class _AdminQuart(Quart):
-    """Quart, where it would fail before the gate or answer in HTML.
+class AdminQuart(Quart):
+    """Quart, where it would fail before the gate, or answer in words of its own.
 
     A path that is nearly right is 404: a redirect would quote the Host header.
     """
@@ -60,6 +60,7 @@ class _AdminQuart(Quart):
         )
 
     def raise_routing_exception(self, request: BaseRequestWebsocket) -> NoReturn:
+        """404 instead of a redirect."""
         if isinstance(request.routing_exception, RequestRedirect):
             raise exceptions.NotFound
         super().raise_routing_exception(request)
@@ -86,7 +87,7 @@ def admin_app(gate: Gate, parts: Sequence[Blueprint], plugin_parts: Sequence[Blu
 
     Raises ConfigurationError for a plugin's blueprint whose name or path is taken.
     """
-    app = _AdminQuart("kipuka_core", static_folder=None, template_folder=None)
+    app = AdminQuart("kipuka_core", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = _BODY_TIMEOUT_SECONDS
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -96,7 +97,7 @@ def admin_app(gate: Gate, parts: Sequence[Blueprint], plugin_parts: Sequence[Blu
     async def only_administrators() -> None:
         if request.path in OPEN_PATHS and request.endpoint in {*OPEN_ENDPOINTS, None}:
             return
-        _check_origin()
+        check_origin()
         g.administrator = await gate.admit(cast("Scope", request.scope), method=request.method, path=request.path)
 
     @app.after_request
@@ -113,8 +114,11 @@ def admin_app(gate: Gate, parts: Sequence[Blueprint], plugin_parts: Sequence[Blu
     return app
 
 
-def _check_origin() -> None:
-    """Refuse what a page of another site sends: a browser adds the client certificate to that by itself."""
+def check_origin() -> None:
+    """Refuse what a page of another site sends: a browser adds the client certificate to that by itself.
+
+    Raises NotAllowed.
+    """
     if request.method in {"GET", "HEAD"}:
         return
     origin = request.headers.get("Origin")

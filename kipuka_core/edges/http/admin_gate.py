@@ -71,18 +71,30 @@ class AdminGate:
         of 32 characters cannot be guessed, and nobody shall lock administrators out who share an address with them (as
         behind SSH forwarding).
         """
+        try:
+            administrator = await self._known(scope, method, path)
+            check_role(administrator, method)
+        except (NotAuthenticated, NotAllowed) as refusal:
+            await self.refused(scope, refusal, path=path)
+            raise
+        return administrator
+
+    async def sign_in(self, scope: Scope, token: str, *, path: str) -> Administrator:
+        """The administrator whose bearer token this is, for a session. Raises NotAuthenticated and LockedOut."""
+        administrator = self._tokens.administrator(f"Bearer {token}") if token else None
+        if administrator is None:
+            refusal = NotAuthenticated("this is no bearer token of this server", code="wrong_token")
+            await self.refused(scope, refusal, path=path)
+            raise refusal
+        return administrator
+
+    async def refused(self, scope: Scope, refusal: NotAuthenticated | NotAllowed, *, path: str) -> None:
+        """Count and record a refusal that somebody raises now. Raises LockedOut when this address has too many."""
         now = self._clock()
         connection = connection_from_scope(scope, now)
-        chain = connection.client_chain if connection else ()
-        try:
-            administrator = self._by_token(scope, chain) if connection else None
-            if administrator is None:
-                administrator = self._rule.administrator(chain, now)
-                await self._standing.check(chain, now, needs_store=not _is_health(method, path))
-            _check_role(administrator, method)
-        except (NotAuthenticated, NotAllowed) as refusal:
-            client = scope.get("client") or ("", 0)
-            refused = AdminRefused(
+        client = scope.get("client") or ("", 0)
+        await self._count(
+            AdminRefused(
                 time=now,
                 actor=refusal.actor,
                 source_address=normal_address(str(client[0])),
@@ -91,8 +103,26 @@ class AdminGate:
                 path=_shown(path),
                 reason=refusal.reason,
             )
-            await self._count(refused)
-            raise
+        )
+
+    def client_chain(self, scope: Scope) -> Sequence[x509.Certificate]:
+        """The verified client certificate of a connection with those above it; empty without one that counts now."""
+        connection = connection_from_scope(scope, self._clock())
+        return connection.client_chain if connection else ()
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether anybody can come with a bearer token."""
+        return bool(self._tokens)
+
+    async def _known(self, scope: Scope, method: str, path: str) -> Administrator:
+        now = self._clock()
+        connection = connection_from_scope(scope, now)
+        chain = connection.client_chain if connection else ()
+        administrator = self._by_token(scope, chain) if connection else None
+        if administrator is None:
+            administrator = self._rule.administrator(chain, now)
+            await self._standing.check(chain, now, needs_store=not _is_health(method, path))
         return administrator
 
     def _by_token(self, scope: Scope, chain: Sequence[x509.Certificate]) -> Administrator | None:
@@ -137,7 +167,8 @@ def _is_health(method: str, path: str) -> bool:
     return method in {"GET", "HEAD"} and (path == _HEALTH or path.startswith(f"{_HEALTH}/"))
 
 
-def _check_role(administrator: Administrator, method: str) -> None:
+def check_role(administrator: Administrator, method: str) -> None:
+    """Raises NotAllowed for a viewer who sends what may change something."""
     if not administrator.may(method):
         refusal = NotAllowed("a viewer may look and change nothing; this needs an operator", code="viewer")
         refusal.actor = administrator.name

@@ -88,7 +88,7 @@ def lockout_routes(lockouts: LockoutAdministration) -> Api:
 
     @api.operation(_LOCKOUTS)
     async def entries(_call: Call) -> ResponseReturnValue:
-        return answer(list[bodies.Lockout], [_lockout_body(each) for each in await lockouts.list()])
+        return answer(list[bodies.Lockout], [lockout_body(each) for each in await lockouts.list()])
 
     @api.operation(_LIFT)
     async def lift(call: Call) -> ResponseReturnValue:
@@ -107,13 +107,13 @@ def request_routes(requests: RequestAdministration) -> Api:
         state = None if call.query.state == "all" else RequestState(call.query.state)
         page = await found(requests.list(page_wanted(call.query), state=state))
         return page_answer(
-            bodies.WaitingRequest, page, lambda stored: bodies.WaitingRequest(**_facts(requests, stored))
+            bodies.WaitingRequest, page, lambda stored: bodies.WaitingRequest(**request_facts(requests, stored))
         )
 
     @api.operation(_REQUEST)
     async def show(_call: Call, request_id: str) -> ResponseReturnValue:
         stored = await requests.one(request_id)
-        return answer(bodies.WaitingRequestDetails, _details(requests, stored, await requests.trace(stored)))
+        return answer(bodies.WaitingRequestDetails, request_details(requests, stored, await requests.trace(stored)))
 
     @api.operation(_APPROVE)
     async def approve(call: Call, request_id: str) -> ResponseReturnValue:
@@ -144,7 +144,8 @@ def audit_routes(administration: Administration) -> Api:
     return api
 
 
-def _lockout_body(lockout: Lockout) -> bodies.Lockout:
+def lockout_body(lockout: Lockout) -> bodies.Lockout:
+    """A lockout as JSON."""
     return bodies.Lockout(
         scope="address" if lockout.entity_id is None else "pair",
         address=lockout.address,
@@ -153,7 +154,8 @@ def _lockout_body(lockout: Lockout) -> bodies.Lockout:
     )
 
 
-def _facts(requests: RequestAdministration, stored: StoredRequest) -> dict[str, Any]:
+def request_facts(requests: RequestAdministration, stored: StoredRequest) -> dict[str, Any]:
+    """What a list says of a request."""
     csr = requests.csr(stored)
     return {
         "id": stored.id,
@@ -172,13 +174,14 @@ def _facts(requests: RequestAdministration, stored: StoredRequest) -> dict[str, 
     }
 
 
-def _details(
+def request_details(
     requests: RequestAdministration, stored: StoredRequest, trace: DecisionTrace
 ) -> bodies.WaitingRequestDetails:
+    """All that is known of a request, with what every policy says of it."""
     assessment = trace.assessment
     certificate = stored.certificate_der
     return bodies.WaitingRequestDetails(
-        **_facts(requests, stored),
+        **request_facts(requests, stored),
         csr_pem=x509.load_der_x509_csr(stored.csr_der).public_bytes(Encoding.PEM).decode(),
         trace=[_trace_entry(*each) for each in assessment.verdicts] if assessment else [],
         refusal=trace.refusal or None,

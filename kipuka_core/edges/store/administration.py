@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from kipuka_core.domain.admin.store import Lockout
-from kipuka_core.edges.store import certificate_search, certificates, events, lockouts, one_time_passwords, requests
+from kipuka_core.edges.store import (
+    by_day,
+    certificate_search,
+    certificates,
+    events,
+    lockouts,
+    one_time_passwords,
+    requests,
+)
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.event import Event
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, RequestState, StoredRequest
@@ -74,6 +82,10 @@ class AdministrationQueries:
             certificates.release_certificate, issuer_key_id=issuer_key_id, serial_hex=serial_hex, event=event
         )
         return await self._write(release)
+
+    async def issued_by_day(self, since: datetime, until: datetime) -> Mapping[date, int]:
+        """See the protocol."""
+        return await self._read(partial(by_day.issued_by_day, since=since, until=until))
 
     # -- one-time passwords ----------------------------------------------------------------------------------------
     async def add_otps(self, otps: Sequence[OneTimePassword], events: Sequence[Event]) -> None:
