@@ -20,6 +20,14 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d)?", re.ASCII)
 
 
+_SAID = {
+    "string_pattern_mismatch": "has a character that is not possible here, or too many",
+    "literal_error": "choose one of the list",
+    "enum": "choose one of the list",
+}
+"""Of the checks whose own words are for programmers."""
+
+
 class FormErrors(Exception):
     """What a person has to correct, by field."""
 
@@ -35,7 +43,8 @@ def read(model: type[ModelT], values: Mapping[str, Any]) -> ModelT:
     except ValidationError as error:
         found: dict[str, str] = {}
         for each in error.errors(include_input=False, include_url=False, include_context=False):
-            found.setdefault(str(each["loc"][0]) if each["loc"] else GENERAL, each["msg"].removeprefix("Value error, "))
+            said = _SAID.get(each["type"]) or each["msg"].removeprefix("Value error, ")
+            found.setdefault(str(each["loc"][0]) if each["loc"] else GENERAL, said)
         raise FormErrors(found) from None
 
 

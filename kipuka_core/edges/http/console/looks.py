@@ -8,7 +8,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from kipuka_core.config.oids import EXT_KEY_USAGES
+
 _LINES = frozenset("\n\t")
+_USAGE_NAMES = {oid: name for name, oid in EXT_KEY_USAGES.items()}
 
 
 def shown(value: Any) -> Any:
@@ -56,11 +59,17 @@ def words(code: str) -> str:
     return code.replace("_", " ")
 
 
+def usage_name(oid: str) -> str:
+    """An extended key usage by its name, where it has one here."""
+    return _USAGE_NAMES.get(oid, oid)
+
+
 def list_twice(value: object) -> tuple[str, str]:
     """An option of a choice that is called what it is."""
     return str(value), str(value)
 
 
 FILTERS: Mapping[str, Any] = {
-    "exact": exact, "moment": moment, "day": day, "colon_hex": colon_hex, "words": words, "list_twice": list_twice,
+    "colon_hex": colon_hex, "day": day, "exact": exact, "list_twice": list_twice, "moment": moment,
+    "usage_name": usage_name, "words": words,
 }  # fmt: skip

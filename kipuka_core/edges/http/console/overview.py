@@ -137,6 +137,7 @@ def pages(services: ConsoleServices) -> Blueprint:
             "overview.html",
             status=status,
             health=health,
+            since=services.clock() - timedelta(seconds=health["uptime_secs"]),
             problems={
                 name: part.detail for name, part in (await services.health.checks.parts()).items() if part.detail
             },

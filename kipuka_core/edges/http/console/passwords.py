@@ -17,6 +17,7 @@ from kipuka_core.edges.http.console.paging import ListPage, next_url
 from kipuka_core.edges.http.console.services import ConsoleServices
 from kipuka_core.errors import InvalidInput, Malformed
 from kipuka_core.hooks.durations import format_duration, parse_duration
+from kipuka_core.model.entity_id import entity_id_problem
 from kipuka_core.model.search import BadCursor, PageWanted
 
 _WANTED = ("entity_id", "ttl", "max_usage", "label", "subject_pattern")
@@ -131,9 +132,9 @@ def _wanted(values: dict[str, str]) -> OtpWanted:
             errors["ttl"] = str(error)
     if values.get("label") == DOOR_WITHOUT_LABEL:
         read_values["label"] = ""
-    if "entity_id" not in values:
-        errors["entity_id"] = "say whom it is for"
-        read_values["entity_id"] = "?"
+    if problem := entity_id_problem(values.get("entity_id", "")):
+        errors["entity_id"] = f"this cannot be sent as a user name: {problem}"
+        read_values["entity_id"] = "?"  # so that the other fields are looked at
     try:
         wanted = read(bodies.OtpGenerate, read_values)
     except FormErrors as wrong:
