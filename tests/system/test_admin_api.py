@@ -123,7 +123,9 @@ def test_plugins_say_what_is_used_and_what_is_idle(site: System) -> None:
     assert status["tls_material", "files"] == "active"
 
 
-@pytest.mark.parametrize("path", ["cas/none", "cas/none/chain", "cas/none/health", "cas/none/crl", "nowhere", "otp"])
+@pytest.mark.parametrize(
+    "path", ["cas/none", "cas/none/chain", "cas/none/health", "cas/none/crl", "nowhere", "certs/none"]
+)
 def test_what_is_not_there_is_404_in_json(site: System, path: str) -> None:
     assert get(site, path, status=404)["error"] == "not_found"
 
