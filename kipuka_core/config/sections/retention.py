@@ -10,7 +10,6 @@ from pydantic import Field
 from kipuka_core.config.section import Section
 from kipuka_core.hooks.durations import Duration
 
-
 _LAST_CRL_SECONDS = 30 * 86_400
 """A revoked certificate is listed on one CRL made after its end (RFC 5280 3.3), which is due long before that."""
 
@@ -25,8 +24,8 @@ class Retention(Section):
     certificates: Annotated[Duration, Field(ge=_LAST_CRL_SECONDS)] | None = Field(
         default=None,
         description=(
-            "How long after its end a certificate's record is archived, revoked or not; at least 30 days, since a revoked "
-            "one stands on one more CRL. Absent: never."
+            "How long after its end a certificate's record is archived, revoked or not; at least 30 days, since a "
+            "revoked one stands on one more CRL. Absent: never."
         ),
         examples=["365d"],
     )
