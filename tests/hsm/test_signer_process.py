@@ -37,7 +37,9 @@ PIN_CODES = {"PinIncorrect": 0xA0, "PinExpired": 0xA3, "PinLocked": 0xA4, "UserP
 class Asked:
     """A signer process by its socket, as its owner has it."""
 
-    def __init__(self, requests: socket.socket, popen: subprocess.Popen[bytes], close_lifeline: Callable[[], None]):
+    def __init__(
+        self, requests: socket.socket, popen: subprocess.Popen[bytes], close_lifeline: Callable[[], None]
+    ) -> None:
         self._requests = requests
         self.popen = popen
         self.close_lifeline = close_lifeline

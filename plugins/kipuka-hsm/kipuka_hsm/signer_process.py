@@ -75,6 +75,8 @@ _REFUSED_CODES = {
 }
 _BUSY_CODES = {0x201: "TokenResourceExceeded"}
 """What python-pkcs11 has no classes for: CKR_… of PKCS#11 3.1."""
+_LASTING_EXCEPTIONS = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+"""Of Python: the same question gets the same answer."""
 _UNMAPPED = re.compile(r"Unmapped error code (0x[0-9a-f]+)", re.ASCII)
 _NO_SESSION = (
     "the token has no further session: lower `sessions` or `workers`; the admin listener's process has its own"
@@ -110,17 +112,8 @@ class SignerProcess:
             request = decode(datagram)
             is_login = request["do"] == "login"
             return encode(self._requests[request["do"]](request))
-        except Refused as error:
-            return _failure(Failure.UNUSABLE, str(error))
-        except (KeyNotThere, NotThere) as error:
-            return _failure(Failure.ABSENT, str(error))
-        except exceptions.PKCS11Error as error:
-            return _failure(*judged(error, is_login=is_login))
-        except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
-            # The same question gets the same answer. What a foreign exception says may hold anything, a PIN too.
-            return _failure(Failure.UNUSABLE, f"what the token answers cannot be read: {type(error).__name__}")
         except Exception as error:  # noqa: BLE001  # an answer is better than the end of the process
-            return _failure(Failure.LOST, f"the signer process failed: {type(error).__name__}")
+            return _failure(*judged(error, is_login=is_login))
 
     def _load(self, path: str) -> Any:
         try:
@@ -163,8 +156,24 @@ class SignerProcess:
         return {}
 
 
-def judged(error: exceptions.PKCS11Error, *, is_login: bool) -> tuple[Failure, str]:
-    """What follows from an error, and its line. A PIN is a matter of logging in: elsewhere no other one helps."""
+def judged(error: Exception, *, is_login: bool) -> tuple[Failure, str]:
+    """What follows from an error, and its line.
+
+    What a foreign exception says may hold anything, a PIN too: only its name is told.
+    """
+    if isinstance(error, Refused):
+        return Failure.UNUSABLE, str(error)
+    if isinstance(error, (KeyNotThere, NotThere)):
+        return Failure.ABSENT, str(error)
+    if isinstance(error, exceptions.PKCS11Error):
+        return _judged_by_token(error, is_login=is_login)
+    if isinstance(error, _LASTING_EXCEPTIONS):
+        return Failure.UNUSABLE, f"what the token answers cannot be read: {type(error).__name__}"
+    return Failure.LOST, f"the signer process failed: {type(error).__name__}"
+
+
+def _judged_by_token(error: exceptions.PKCS11Error, *, is_login: bool) -> tuple[Failure, str]:
+    """A PIN is a matter of logging in: elsewhere no other one, and no other session, helps."""
     name, text = type(error).__name__, str(error)
     unmapped = _UNMAPPED.fullmatch(text)
     code = int(unmapped.group(1), 16) if unmapped else 0
