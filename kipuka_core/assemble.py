@@ -263,6 +263,7 @@ class _Builder:
             ca_chain=lambda ca_id: self._open_cas().chain(ca_id),
             issue_server_certificate=lambda *what, **how: self._open_cas().issue(*what, **how),
             dry_run=self.dry_run,
+            call_timeout_seconds=config.plugins.timeout,
             accept_unrecorded=_accepts_unrecorded(config),
             strict_permissions=config.server.strict_permissions,
             emit=self._emit,

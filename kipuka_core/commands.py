@@ -64,6 +64,7 @@ def key_store_context(config_path: Path | None, name: str, model: type[SettingsT
         ca_chain=_no_ca,
         issue_server_certificate=_no_ca,
         dry_run=True,
+        call_timeout_seconds=config.plugins.timeout,
         accept_unrecorded=False,
         strict_permissions=config.server.strict_permissions,
         emit=_unheard,

@@ -75,6 +75,8 @@ class Services:
     """Only once the CAs are open: TLS material opens after them."""
     dry_run: bool
     """True in ``kipuka check`` and other commands that only look: read and check, change nothing."""
+    call_timeout_seconds: float
+    """``[plugins] timeout``: a call into a port that takes longer is a refusal, whatever it would have answered."""
     accept_unrecorded: bool
     """``[revocation] accept_unrecorded``: certificates of own CAs count although the store does not know them."""
     strict_permissions: bool

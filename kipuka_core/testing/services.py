@@ -43,6 +43,7 @@ def make_services(base_dir: Path, *, labels: Sequence[Label] | None = None, **fi
         "ca_chain": _no_ca,
         "issue_server_certificate": _no_ca,
         "dry_run": False,
+        "call_timeout_seconds": 10.0,
         "accept_unrecorded": False,
         "strict_permissions": False,
         "emit": _emit,

@@ -49,12 +49,14 @@ def rates(directory: Path, seconds: float) -> tuple[float, float]:
     site.configure(workers=WORKERS, sessions=SESSIONS, more=_AUTH)
     bare = _bare_rate(site, hsm, seconds)
     with site.serving() as system:
-        generator = [
-            sys.executable, "-m", "tests.bench.generator", "-url", f"https://localhost:{system.server.est_port}",
-            "-op", "simpleenroll", "-c", str(CLIENTS), "-d", str(seconds), "-keepalive", "-user", USER,
-            "-pass", PASSWORD, "-json",
+        own = [sys.executable, "-m", "tests.bench.generator"]
+        named = os.environ.get("KIPUKA_LOAD_GENERATOR")
+        flags = [
+            "-url", f"https://localhost:{system.server.est_port}", "-op", "simpleenroll", "-c", str(CLIENTS), "-json",
+            "-warmup", "1s", "-d", f"{seconds:g}s", "-keepalive", "-tls", "1.3", "-user", USER, "-pass", PASSWORD,
         ]  # fmt: skip
-        done = subprocess.run(generator, capture_output=True, text=True, check=True)
+        command = [*([named] if named else own), *flags]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return bare, float(result["rps"])
 

@@ -6,10 +6,10 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from kipuka_core import Services, TokenHealth
-from kipuka_hsm.events import announcement
+from kipuka_core import Event, Services, TokenHealth
+from kipuka_hsm.events import announcement, logged_in
+from kipuka_hsm.keys import TokenSignature
 from kipuka_hsm.login import LoginGuard
 from kipuka_hsm.modules import module_named, module_path, usual_module
 from kipuka_hsm.pins import (
@@ -21,12 +21,14 @@ from kipuka_hsm.pins import (
     pin_of_value,
 )
 from kipuka_hsm.pool import Pool, PoolEvent, PoolLimits
-from kipuka_hsm.session import Session, SessionOpener
+from kipuka_hsm.session import KeyRef, Session, SessionOpener
 from kipuka_hsm.settings import HsmSettings
-from kipuka_hsm.threads import SignerThreads
+from kipuka_hsm.threads import SignerThreads, current_deadline
 from kipuka_hsm.uri import Pkcs11Uri
 
 _GUARD_DIRECTORY = "hsm"
+_BUDGET_CALLS, _BUDGET_SHARE = 3, 0.9
+"""The time for one signature: so many calls, and at most this share of what the core gives a plugin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class TokenPlace:
     @classmethod
     def of(cls, uri: Pkcs11Uri, settings: HsmSettings, services: Services) -> TokenPlace:
         """Where a key's token is. Raises ConfigurationError for a module that cannot be found."""
-        return cls(_library(uri, settings, services), uri.texts, uri.slot_id, (uri.pin_source, uri.pin_value))
+        library, texts = _library(uri, settings, services), tuple(sorted(uri.texts))
+        return cls(library, texts, uri.slot_id, (uri.pin_source, uri.pin_value))
 
     def __repr__(self) -> str:
         return f"TokenPlace({self.library}, {self.texts})"  # a PIN may stand in the URI
@@ -64,9 +67,16 @@ class TokenAccess:
         self._opener = opener_for(place, uri, settings, services)
         # A look beside a running server shall not take the sessions that the token has left.
         sessions = 1 if services.dry_run else settings.sessions
-        limits = PoolLimits(sessions=sessions, timeout_seconds=settings.timeout, retry_seconds=settings.retry)
+        # Late enough is 503 and a second try of the client's; later the core gives up by itself, which is 500.
+        budget_seconds = min(_BUDGET_CALLS * settings.timeout, _BUDGET_SHARE * services.call_timeout_seconds)
+        limits = PoolLimits(
+            sessions=sessions,
+            timeout_seconds=settings.timeout,
+            budget_seconds=budget_seconds,
+            retry_seconds=settings.retry,
+        )
         self.pool = Pool(self._opener, limits, self._report)
-        self.threads = SignerThreads(sessions)
+        self.threads = SignerThreads(sessions, budget_seconds)
         self.mechanisms: frozenset[str] = frozenset()
 
     def open(self) -> None:
@@ -77,6 +87,14 @@ class TokenAccess:
             self.close()
             raise
         self.mechanisms, self._name = first.mechanisms, first.token_name
+        sessions = self.pool.health.open
+        fact = logged_in(self._name, f"{sessions} session{'' if sessions == 1 else 's'}", self._services.clock())
+        self._tell(fact)
+        self.pool.tell_short_start()
+
+    def sign(self, key: KeyRef, wanted: TokenSignature) -> bytes:
+        """A signature; blocks, as long as the thread that it is made in may. Raises TokenUnavailable, TokenFailed."""
+        return self.pool.sign(key, wanted, current_deadline())
 
     def open_for_writing(self) -> Session:
         """A session of its own, in which keys can be made; to be closed. Blocks."""
@@ -94,11 +112,13 @@ class TokenAccess:
         self.threads.close()
 
     def _report(self, event: PoolEvent, detail: str) -> None:
-        fact = announcement(event, self._name, detail, self._services.clock())
+        self._tell(announcement(event, self._name, detail, self._services.clock()))
+
+    def _tell(self, fact: Event) -> None:
         with suppress(RuntimeError):  # the loop has ended meanwhile
             asyncio.run_coroutine_threadsafe(self._emit(fact), self._loop)
 
-    async def _emit(self, fact: Any) -> None:
+    async def _emit(self, fact: Event) -> None:
         await self._services.emit(fact)
 
 

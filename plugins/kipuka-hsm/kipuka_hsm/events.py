@@ -38,9 +38,13 @@ class HsmRecovered(Event):
     hsm: str
 
 
+def logged_in(token: str, detail: str, now: datetime) -> Event:
+    """The audit fact of a start; ``detail`` says with how many sessions."""
+    return HsmLoggedIn(time=now, hsm=token, reason=detail)
+
+
 def announcement(event: PoolEvent, token: str, detail: str, now: datetime) -> Event:
     """The audit fact of what happened to a pool."""
     if event is PoolEvent.LOST:
         return HsmLost(time=now, hsm=token, reason=detail)
-    kind = HsmLoggedIn if event is PoolEvent.LOGGED_IN else HsmRecovered
-    return kind(time=now, hsm=token)
+    return HsmRecovered(time=now, hsm=token)

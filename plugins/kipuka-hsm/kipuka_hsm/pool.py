@@ -1,4 +1,9 @@
-"""Several signer processes with one token: who is free signs, who is lost is replaced."""
+"""The sessions of one token: taken for one call, given back, replaced when they are lost.
+
+Everything here is plain threads: a signature is asked for in a worker thread and waits there, as for any blocking key.
+A session that is lost is replaced in the background, again and again while the token is away, so that service comes
+back by itself; meanwhile calls are answered by the sessions that are left, or with Unavailable.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from typing import Any
 
 from kipuka_core import ConfigurationError, Unavailable
 from kipuka_hsm.keys import TokenSignature
+from kipuka_hsm.login import LoginGivenUp
 from kipuka_hsm.messages import Failure
 from kipuka_hsm.process import ProcessGone, TokenFailed
 from kipuka_hsm.session import KeyRef, OpenSession, Session
@@ -20,14 +26,26 @@ _LASTING = frozenset({Failure.REFUSED, Failure.UNUSABLE})
 """What another session would answer too."""
 _FIRST_PAUSE_SECONDS = 0.1
 _START_PAUSES_SECONDS = (0.1, 0.3)
+_TRIES = 2
 
 
 class PoolEvent(StrEnum):
     """What an operator wants to hear of."""
 
-    LOGGED_IN = "logged_in"
     LOST = "lost"
     RECOVERED = "recovered"
+
+
+class TokenUnavailable(Unavailable):
+    """A token that cannot be used now. ``detail`` is for the log and the operator; the client learns nothing of it."""
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(
+            "the CA's key cannot be used now; repeat the request later",
+            retry_after_seconds=retry_after_seconds,
+            code="hsm_unavailable",
+        )
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +59,29 @@ class PoolHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolLimits:
-    """``[hsm]``: processes, seconds for one call, and the longest pause between attempts to come back."""
+    """Processes, and seconds: for one call, for all that one signature needs, between attempts to come back."""
 
     sessions: int = 4
     timeout_seconds: float = 5.0
+    budget_seconds: float = 9.0
     retry_seconds: float = 10.0
 
 
 @dataclass(slots=True)
 class Pool:
-    """Used by any number of threads. ``report`` is called in one of the pool's own threads."""
+    """Used by any number of threads. ``report`` is called in one of the pool's own threads or in one that signs."""
 
     open_session: OpenSession
     limits: PoolLimits
     report: Callable[[PoolEvent, str], object] = lambda _event, _detail: None
     _idle: list[Session] = field(init=False, default_factory=list)
     _lost: int = field(init=False, default=0)
+    """How many sessions are to be opened again."""
+    _losses: int = field(init=False, default=0)
+    """How many were lost so far."""
     _problem: str = field(init=False, default="")
+    _is_told: bool = field(init=False, default=False)
+    """Whether the loss was reported."""
     _is_hopeless: bool = field(init=False, default=False)
     """Whether the last attempt to come back failed, so that waiting for it is pointless."""
     _closed: bool = field(init=False, default=False)
@@ -80,25 +104,13 @@ class Pool:
         first = self._open_first()
         self._add(first)
         self._open_others(self.limits.sessions - 1)
-        self.report(PoolEvent.LOGGED_IN, f"{first.token_name}, {len(self._all)} sessions")
         self._mender = threading.Thread(target=self._mend, name="hsm-mender", daemon=True)
         self._mender.start()
         return first
 
-    def _open_first(self) -> Session:
-        for pause_seconds in _START_PAUSES_SECONDS:
-            try:
-                return self.open_session()
-            except TokenFailed as error:
-                if error.kind not in {Failure.LOST, Failure.ABSENT}:
-                    raise ConfigurationError("", str(error)) from None
-                time.sleep(pause_seconds)  # another program is changing the token, perhaps
-            except ProcessGone as error:
-                raise ConfigurationError("", str(error)) from None
-        try:
-            return self.open_session()
-        except (TokenFailed, ProcessGone) as error:
-            raise ConfigurationError("", str(error)) from None
+    def tell_short_start(self) -> None:
+        """Report what is missing since the start, once it is known what the token is called."""
+        self._tell_loss()
 
     def close(self) -> None:
         """End every process."""
@@ -111,42 +123,50 @@ class Pool:
         for session in sessions:
             session.close()
         if self._mender is not None:
-            self._mender.join()
+            # A session that it is opening just now is closed by itself as soon as it is there.
+            self._mender.join(self.limits.timeout_seconds)
 
     @property
     def health(self) -> PoolHealth:
         """As it is now."""
+        self._drop_dead()
         with self._lock:
             return PoolHealth(self.limits.sessions, len(self._all), self._problem if self._lost else "")
 
-    def sign(self, key: KeyRef, wanted: TokenSignature) -> bytes:
+    def sign(self, key: KeyRef, wanted: TokenSignature, deadline: float | None = None) -> bytes:
         """Have one of the processes sign; a second one where the first is lost over it.
 
-        Raises Unavailable (503 with Retry-After).
+        ``deadline`` (of :func:`time.monotonic`) shortens the usual budget. Raises TokenUnavailable (503 with
+        Retry-After), TokenFailed for what the token does not do.
         """
-        signature: bytes = self._use(lambda session: session.sign(key, wanted), lasting=_LASTING)
+
+        def work(session: Session, rest_seconds: float) -> bytes:
+            return session.sign(key, wanted, rest_seconds)
+
+        signature: bytes = self._use(work, _LASTING, deadline)
         return signature
 
     def look(self, question: Callable[[Session], Any]) -> Any:
-        """Ask something at start-up or by command. Raises TokenFailed, Unavailable."""
-        return self._use(question, lasting=_LASTING | {Failure.ABSENT})
+        """Ask something at start-up or by command. Raises TokenFailed, TokenUnavailable."""
+        return self._use(lambda session, _: question(session), _LASTING | {Failure.ABSENT}, None)
 
-    def _use(self, work: Callable[[Session], Any], lasting: frozenset[Failure]) -> Any:
-        problem = ""
-        for _ in range(2):
-            session = self._take()
+    def _use(self, work: Callable[[Session, float], Any], lasting: frozenset[Failure], deadline: float | None) -> Any:
+        until = time.monotonic() + self.limits.budget_seconds
+        until = until if deadline is None else min(until, deadline)
+        for _ in range(_TRIES):
+            session = self._take(until)
             try:
-                result = work(session)
+                result = work(session, until - time.monotonic())
             except ProcessGone as error:
-                problem = str(error)
-                self._lose(session, problem)
+                self._lose(session, str(error))
                 continue
             except TokenFailed as error:
                 if error.kind in lasting:
                     self._put(session)
                     raise
-                problem = str(error)
-                self._lose(session, problem)
+                self._lose(session, str(error))
+                if error.kind is Failure.LOST:
+                    self._lose_idle(str(error))  # which the token has closed too, perhaps, so that each would fail
                 continue
             except BaseException:
                 self._lose(session, "a call was interrupted")
@@ -155,15 +175,49 @@ class Pool:
             return result
         raise self._unavailable()
 
-    def _take(self) -> Session:
-        deadline = time.monotonic() + self.limits.timeout_seconds
-        with self._lock:
-            while not self._idle:
-                rest = deadline - time.monotonic()
-                if self._closed or rest <= 0 or (self._is_hopeless and not self._all):
-                    raise self._unavailable()
-                self._freed.wait(rest)
-            return self._idle.pop()
+    # -- sessions --------------------------------------------------------------------------------------------------
+    def _open_first(self) -> Session:
+        for pause_seconds in _START_PAUSES_SECONDS:
+            try:
+                return self._opened()
+            except TokenFailed as error:
+                if error.kind not in {Failure.LOST, Failure.ABSENT}:
+                    raise ConfigurationError("", str(error)) from None
+                time.sleep(pause_seconds)  # another program is changing the token, perhaps
+            except ProcessGone as error:
+                raise ConfigurationError("", str(error)) from None
+        try:
+            return self._opened()
+        except (TokenFailed, ProcessGone) as error:
+            raise ConfigurationError("", str(error)) from None
+
+    def _open_others(self, count: int) -> None:
+        if count <= 0:
+            return
+        with ThreadPoolExecutor(count, "hsm-open") as threads:
+            for future in [threads.submit(self._opened) for _ in range(count)]:
+                try:
+                    self._add(future.result())
+                except Exception as error:  # noqa: BLE001  # whatever it is, this one is not open
+                    with self._lock:
+                        self._lost += 1
+                        self._problem = _problem(error)
+
+    def _opened(self) -> Session:
+        return self.open_session(lambda: self._closed)
+
+    def _take(self, until: float) -> Session:
+        while True:
+            with self._lock:
+                while not self._idle:
+                    rest = until - time.monotonic()
+                    if self._closed or rest <= 0 or (self._is_hopeless and not self._all):
+                        raise self._unavailable()
+                    self._freed.wait(rest)
+                session = self._idle.pop()
+            if not session.is_gone:
+                return session
+            self._lose(session, "a signer process has ended")
 
     def _put(self, session: Session) -> None:
         with self._lock:
@@ -189,62 +243,80 @@ class Pool:
                 return
             self._all.discard(session)
             self._lost += 1
-            was_well, self._problem = self._lost == 1, problem
+            self._losses += 1
+            self._problem = problem
             self._freed.notify_all()
             self._to_mend.notify()
-        if was_well:
-            self.report(PoolEvent.LOST, problem)
+        self._tell_loss()
 
-    def _unavailable(self) -> Unavailable:
-        seconds = max(1, round(self.limits.retry_seconds))
-        return Unavailable(
-            "the CA's key cannot be used now; repeat the request later",
-            retry_after_seconds=seconds,
-            code="hsm_unavailable",
-        )
+    def _lose_idle(self, problem: str) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for session in idle:
+            self._lose(session, problem)
 
-    def _open_others(self, count: int) -> None:
-        if count <= 0:
-            return
-        with ThreadPoolExecutor(count, "hsm-open") as threads:
-            for future in [threads.submit(self.open_session) for _ in range(count)]:
-                try:
-                    self._add(future.result())
-                except (TokenFailed, ProcessGone, ConfigurationError) as error:
-                    with self._lock:
-                        self._lost += 1
-                        self._problem = str(error)
+    def _drop_dead(self) -> None:
+        with self._lock:
+            dead = [session for session in self._idle if session.is_gone]
+            self._idle = [session for session in self._idle if session not in dead]
+        for session in dead:
+            self._lose(session, "a signer process has ended")
 
+    def _tell_loss(self) -> None:
+        with self._lock:
+            if self._is_told or not self._lost or self._closed:
+                return
+            self._is_told = True
+            problem = self._problem
+        self.report(PoolEvent.LOST, problem)
+
+    def _unavailable(self) -> TokenUnavailable:
+        detail = self._problem if self._lost else "all sessions of the token are busy"
+        return TokenUnavailable(detail, max(1, round(self.limits.retry_seconds)))
+
+    # -- the mender ------------------------------------------------------------------------------------------------
     def _mend(self) -> None:
         """In a thread of its own: replace what is lost, with growing pauses while that fails or does not last."""
-        pause_seconds, opened_at = 0.0, float("-inf")
+        pause_seconds, opened_at, losses = 0.0, float("-inf"), 0
         while self._await_loss(pause_seconds):
             try:
-                session = self.open_session()
-            except (TokenFailed, ProcessGone, ConfigurationError) as error:
-                self._note_failure(str(error))
-            else:
-                if time.monotonic() - opened_at > self.limits.retry_seconds:
-                    pause_seconds = 0.0
-                opened_at = time.monotonic()
-                self._regain(session)
-            pause_seconds = min(max(_FIRST_PAUSE_SECONDS, pause_seconds * 2), self.limits.retry_seconds)
+                session = self._opened()
+            except LoginGivenUp:
+                return
+            except Exception as error:  # noqa: BLE001  # whatever it is (no file descriptors, …): it may pass
+                self._note_failure(_problem(error))
+                pause_seconds = self._longer(pause_seconds)
+                continue
+            # Others may be waiting to be opened since before; only one that is lost right after is a reason to wait.
+            lasts = self._losses == losses or time.monotonic() - opened_at > self.limits.retry_seconds
+            pause_seconds = 0.0 if lasts else self._longer(pause_seconds)
+            opened_at, losses = time.monotonic(), self._losses
+            self._regain(session)
+
+    def _longer(self, pause_seconds: float) -> float:
+        return min(max(_FIRST_PAUSE_SECONDS, pause_seconds * 2), self.limits.retry_seconds)
 
     def _await_loss(self, pause_seconds: float) -> bool:
         """Wait until something is lost, and then for a while; False when the pool is closed."""
-        with self._lock:
-            while not self._lost and not self._closed:
-                self._to_mend.wait()
-            self._wait_for(pause_seconds)
-            return not self._closed
+        while True:
+            with self._lock:
+                if not self._lost and not self._closed:
+                    self._to_mend.wait(self.limits.retry_seconds)
+                if self._lost or self._closed:
+                    self._wait_for(pause_seconds)
+                    return not self._closed
+            self._drop_dead()
 
     def _regain(self, session: Session) -> None:
         with self._lock:
             self._lost -= 1
             self._is_hopeless = False
             is_well = self._lost == 0
+            was_told = self._is_told
+            if is_well:
+                self._is_told = False
         self._add(session)
-        if is_well:
+        if is_well and was_told:
             self.report(PoolEvent.RECOVERED, session.token_name)
 
     def _wait_for(self, seconds: float) -> None:
@@ -257,3 +329,11 @@ class Pool:
             self._problem = problem
             self._is_hopeless = True
             self._freed.notify_all()
+
+
+def _problem(error: Exception) -> str:
+    """What an operator is told; nothing of an unexpected error but its kind, whose text may hold anything."""
+    if isinstance(error, TokenFailed | ProcessGone | ConfigurationError):
+        return str(error)
+    reason = error.strerror if isinstance(error, OSError) else ""
+    return f"{type(error).__name__}{f': {reason}' if reason else ''}"

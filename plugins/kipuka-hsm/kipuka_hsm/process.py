@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from kipuka_hsm.messages import MAX_BYTES, Failure, SignRequest, decode, decode_signature, encode, encode_sign
@@ -35,20 +35,28 @@ class Process:
     """One signer process. Used by one thread at a time."""
 
     def __init__(self, hidden_variables: frozenset[str] = frozenset()) -> None:
-        """Start it; it loads nothing yet. ``hidden_variables`` of the environment it does not get."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        lifeline_read, self._lifeline = os.pipe()
-        with theirs:
-            self._requests = ours
-            self._popen = subprocess.Popen(  # noqa: S603  # our own program, without a shell
-                [sys.executable, "-m", "kipuka_hsm.signer_process", str(theirs.fileno()), str(lifeline_read)],
-                pass_fds=(theirs.fileno(), lifeline_read),
-                env=_environment(hidden_variables),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # what a vendor's library prints may hold anything
-                stderr=subprocess.DEVNULL,
-            )
-        os.close(lifeline_read)
+        """Start it; it loads nothing yet. ``hidden_variables`` of the environment it does not get.
+
+        Raises ProcessGone when it cannot be started.
+        """
+        try:
+            self._start(hidden_variables)
+        except OSError as error:
+            raise ProcessGone(f"no signer process can be started: {error.strerror or error}") from error
+
+    def _start(self, hidden_variables: frozenset[str]) -> None:
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(ours.close)
+            with theirs:
+                lifeline_read, self._lifeline = os.pipe()
+                undo.callback(os.close, self._lifeline)
+                try:
+                    self._popen = _started(theirs.fileno(), lifeline_read, hidden_variables)
+                finally:
+                    os.close(lifeline_read)
+            undo.pop_all()
+        self._requests = ours
         self._poll = select.poll()
         self._poll.register(ours, select.POLLIN)
         self._closing = threading.Lock()
@@ -58,13 +66,22 @@ class Process:
         """Its process id."""
         return self._popen.pid
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended. To be asked while it has nothing to answer."""
+        return self._lifeline < 0 or bool(self._poll.poll(0))
+
     def ask(self, request: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
         """Its answer. Raises TokenFailed; and ProcessGone, after which there is no process any more."""
         return _fields(self._exchange(encode(request), timeout_seconds))
 
     def sign(self, wanted: SignRequest, timeout_seconds: float) -> bytes:
         """A signature. Raises TokenFailed, ProcessGone."""
-        answer = self._exchange(encode_sign(wanted), timeout_seconds)
+        try:
+            datagram = encode_sign(wanted)
+        except ValueError as error:
+            raise TokenFailed(Failure.REFUSED, str(error)) from None
+        answer = self._exchange(datagram, timeout_seconds)
         signature = decode_signature(answer)
         if signature is None:
             _fields(answer)
@@ -72,9 +89,11 @@ class Process:
         return signature
 
     def _exchange(self, datagram: bytes, timeout_seconds: float) -> bytes:
+        if len(datagram) > MAX_BYTES:
+            raise TokenFailed(Failure.REFUSED, f"{len(datagram)} bytes are more than a signer process takes")
         try:
             self._requests.send(datagram)
-            answered = self._poll.poll(timeout_seconds * 1000)
+            answered = self._poll.poll(max(timeout_seconds, 0.0) * 1000)
             answer = self._requests.recv(MAX_BYTES) if answered else b""
         except OSError:
             answered, answer = [(0, 0)], b""
@@ -100,8 +119,20 @@ class Process:
             self._popen.wait(_END_SECONDS)
         self.kill()
         code = self._popen.returncode
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         return f"the signer process {how}"
+
+
+def _started(socket_fd: int, lifeline_fd: int, hidden_variables: frozenset[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603  # our own program, without a shell
+        # -P: nothing is imported from the directory that a command happens to be run in.
+        [sys.executable, "-P", "-m", "kipuka_hsm.signer_process", str(socket_fd), str(lifeline_fd)],
+        pass_fds=(socket_fd, lifeline_fd),
+        env=_environment(hidden_variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # what a vendor's library prints may hold anything
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _fields(answer: bytes) -> dict[str, Any]:
@@ -110,6 +141,13 @@ def _fields(answer: bytes) -> dict[str, Any]:
     if "failure" in fields:
         raise TokenFailed(Failure(fields["failure"]), str(fields["text"]))
     return fields
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
 
 
 def _environment(hidden: frozenset[str]) -> dict[str, str]:

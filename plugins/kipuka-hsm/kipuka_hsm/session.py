@@ -8,15 +8,18 @@ from typing import Any
 
 from kipuka_core import ConfigurationError
 from kipuka_hsm.keys import TokenSignature, public_key_of
-from kipuka_hsm.login import LoginGuard
+from kipuka_hsm.login import LoginGuard, PinStanding
 from kipuka_hsm.messages import Failure, SignRequest
 from kipuka_hsm.pins import Pin, PinSource
-from kipuka_hsm.process import Process, TokenFailed
+from kipuka_hsm.process import Process, ProcessGone, TokenFailed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KeyRef:
-    """A key as it was found first. After the token was away it has to be this very key that is found again."""
+    """A key as it was found first. After the token was away it has to be this very key that is found again.
+
+    Two are the same when they are one object.
+    """
 
     label: str | None
     key_id: bytes | None
@@ -31,7 +34,7 @@ class Session:
         self.mechanisms = frozenset(opened["mechanisms"])
         self._process = process
         self._timeout_seconds = timeout_seconds
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[KeyRef, int] = {}
 
     @property
     def token_name(self) -> str:
@@ -52,13 +55,19 @@ class Session:
         request = {"do": "generate", "key_type": key_type, "label": label, "id": key_id}
         self._process.ask(request, timeout_seconds)
 
-    def sign(self, key: KeyRef, wanted: TokenSignature) -> bytes:
-        """A signature. Raises TokenFailed, ProcessGone."""
-        number = self._numbers.get(id(key))
+    def sign(self, key: KeyRef, wanted: TokenSignature, timeout_seconds: float | None = None) -> bytes:
+        """A signature; ``timeout_seconds`` shortens the usual limit. Raises TokenFailed, ProcessGone."""
+        number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[id(key)] = self._find_again(key)
+            number = self._numbers[key] = self._find_again(key)
         request = SignRequest(number, wanted.mechanism, wanted.data, wanted.pss_hash, wanted.salt_bytes)
-        return self._process.sign(request, self._timeout_seconds)
+        limit = self._timeout_seconds if timeout_seconds is None else min(timeout_seconds, self._timeout_seconds)
+        return self._process.sign(request, limit)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has ended. To be asked while it has nothing to answer."""
+        return self._process.is_gone
 
     def close(self) -> None:
         """End the process."""
@@ -78,14 +87,15 @@ class Session:
         return self._process.ask(request, self._timeout_seconds)
 
 
-OpenSession = Callable[[], Session]
+OpenSession = Callable[[Callable[[], bool]], Session]
+"""Opens one. What it is given says whether nobody wants it any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpener:
     """Opens sessions with one token; called in threads, several at once.
 
-    Raises TokenFailed, ProcessGone, and ConfigurationError for a PIN that cannot be read or was refused.
+    Raises TokenFailed, ProcessGone, LoginGivenUp, and ConfigurationError for a PIN that cannot be read or was refused.
     """
 
     library: str
@@ -98,47 +108,100 @@ class SessionOpener:
     hidden_variables: frozenset[str] = frozenset()
     rw: bool = False
 
-    def __call__(self) -> Session:
-        """Start a process and log in."""
-        process = Process(self.hidden_variables)
-        request = {"do": "open", "library": self.library, "texts": self.texts, "slot_id": self.slot_id}
+    def __call__(self, is_over: Callable[[], bool] = lambda: False) -> Session:
+        """Start a process and log in. Modules are loaded side by side, and logged in to one after the other."""
+        process = self._loaded()
         try:
-            with self.guard.one_at_a_time(self.library):
-                opened = process.ask(request, self.timeout_seconds)
+            with self.guard.one_at_a_time(self.library, is_over):
+                try:
+                    opened = self._open(process)
+                except TokenFailed as error:
+                    if error.kind is not Failure.ABSENT:
+                        raise
+                    # Loaded while another process wrote to the module's files, perhaps.
+                    process.kill()
+                    process = self._loaded()
+                    opened = self._open(process)
                 self._login(process, opened["token"])
         except BaseException:
             process.kill()
             raise
         return Session(process, opened, self.timeout_seconds)
 
-    def _login(self, process: Process, token: dict[str, Any]) -> None:
-        pin = self._pin(token) if token["login_required"] else None
-        text = None if pin is None else pin.text
+    def _loaded(self) -> Process:
+        process = Process(self.hidden_variables)
         try:
-            process.ask({"do": "login", "pin": text, "rw": self.rw}, self.timeout_seconds)
-        except TokenFailed as error:
-            if error.kind is not Failure.PIN or pin is None:
-                raise
-            self.guard.refused(token["serial"], pin)
-            where = self.pin.where if self.pin else ""
-            raise ConfigurationError(where, f"the token refuses the PIN ({error}); it was tried once") from None
-        if pin is not None:
-            self.guard.accepted(token["serial"])
+            process.ask({"do": "tokens", "library": self.library}, self.timeout_seconds)
+        except BaseException:
+            process.kill()
+            raise
+        return process
 
-    def _pin(self, token: dict[str, Any]) -> Pin:
-        """The PIN, if it may be tried. Raises ConfigurationError."""
+    def _open(self, process: Process) -> dict[str, Any]:
+        request = {"do": "open", "library": self.library, "texts": self.texts, "slot_id": self.slot_id}
+        return process.ask(request, self.timeout_seconds)
+
+    def _login(self, process: Process, token: dict[str, Any]) -> None:
+        if not token["login_required"]:
+            process.ask({"do": "login", "pin": None, "rw": self.rw}, self.timeout_seconds)
+            return
+        pin, source = self._pin(token)
+        serial = token["serial"]
+        is_new = self.guard.standing(serial, pin) is PinStanding.NEW
+        if is_new:
+            self.guard.about_to_try(serial, pin)
+        try:
+            process.ask({"do": "login", "pin": pin.text, "rw": self.rw}, self.timeout_seconds)
+        except (ProcessGone, TokenFailed) as error:
+            word = str(error).partition(" ")[0] if isinstance(error, TokenFailed) else ""
+            if word in _WRONG_PIN:
+                self.guard.refused(serial, pin)
+                where, problem = source.where, f"the token refuses the PIN ({error}); it was tried once"
+                raise ConfigurationError(where, problem) from None
+            if is_new and word not in _PIN_NOT_JUDGED:
+                raise self._unclear(token, error) from None
+            if is_new:
+                self.guard.not_judged(serial, pin)
+            if word in _NOBODY_LOGS_IN:
+                raise ConfigurationError(f"token {token['label']!r}", f"lets nobody log in ({error})") from None
+            raise
+        if is_new:
+            self.guard.accepted(serial, pin)
+
+    def _unclear(self, token: dict[str, Any], error: Exception) -> ConfigurationError:
+        return ConfigurationError(
+            f"token {token['label']!r}",
+            f"gave no clear answer to the login ({error}), and a PIN that has never worked is not tried twice: when it"
+            f" is right, remove {self.guard.file(token['serial'])}",
+        )
+
+    def _pin(self, token: dict[str, Any]) -> tuple[Pin, PinSource]:
+        """The PIN, if it may be tried, and where it is from. Raises ConfigurationError."""
         name = f"token {token['label']!r}"
         if self.pin is None:
             raise ConfigurationError(name, "wants a PIN: set hsm.pin_file, or pin-source in the key's URI")
         if token["pin_locked"]:
             raise ConfigurationError(name, "has locked its user PIN; unlock it with its security officer's PIN")
         pin = self.pin.read()
-        if self.guard.was_refused(token["serial"], pin):
+        if self.guard.standing(token["serial"], pin) is PinStanding.REFUSED:
             raise ConfigurationError(
-                self.pin.where, f"holds the PIN that {name} has refused before; it is not tried again: correct it"
+                self.pin.where,
+                f"holds a PIN that {name} has refused before, or answered in no clear way; it is not tried again:"
+                f" correct it, or remove {self.guard.file(token['serial'])} when it is right",
             )
         if token["pin_final_try"]:
             raise ConfigurationError(
                 name, "locks itself at the next wrong PIN; log in once with its own tools, then start again"
             )
-        return pin
+        return pin, self.pin
+
+
+_WRONG_PIN = frozenset({"PinIncorrect", "PinInvalid", "PinLenRange"})
+"""What a token says of a wrong PIN, by python-pkcs11's names of the return codes."""
+_NOBODY_LOGS_IN = frozenset({"PinExpired", "PinLocked", "UserPinNotInitialized"})
+_PIN_NOT_JUDGED = frozenset({
+    *_NOBODY_LOGS_IN, "CryptokiNotInitialized", "DeviceRemoved", "SessionClosed", "SessionCount",
+    "SessionHandleInvalid", "SlotIDInvalid", "TokenNotPresent", "TokenNotRecognised", "UserAlreadyLoggedIn",
+    "UserTooManyTypes",
+})  # fmt: skip
+"""What it says without having looked at the PIN. Whatever else it says, the PIN may have been wrong."""

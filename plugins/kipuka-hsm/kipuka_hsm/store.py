@@ -45,7 +45,7 @@ class Pkcs11KeyStore(KeyStore):
             if not await access.threads.run(probe, key):
                 raise ConfigurationError(where, "makes signatures that its own public key does not verify")
         except _FAILURES as error:
-            raise ConfigurationError(where, str(error)) from None
+            raise ConfigurationError(where, _told(error)) from None
         self._keys.append((access, key, where))
         return Signer(
             cast("CertificateIssuerPrivateKeyTypes", key),
@@ -64,7 +64,7 @@ class Pkcs11KeyStore(KeyStore):
         try:
             await access.threads.run(_generate, access, key_type, uri.object_label, uri.object_id)
         except _FAILURES as error:
-            raise ConfigurationError(where, str(error)) from None
+            raise ConfigurationError(where, _told(error)) from None
         return await self.signer(key_uri)
 
     async def tokens(self) -> Sequence[TokenHealth]:
@@ -79,8 +79,8 @@ class Pkcs11KeyStore(KeyStore):
         for access, key, where in self._keys:
             try:
                 is_right = await access.threads.run(probe, key)
-            except (TokenFailed, ProcessGone, UnsupportedAlgorithm) as error:
-                raise Unavailable(f"{where}: {error}") from None
+            except _FAILURES as error:
+                raise Unavailable(f"{where}: {_told(error)}") from None
             if not is_right:
                 raise Unavailable(f"{where} makes signatures that its own public key does not verify")
 
@@ -128,13 +128,18 @@ class Pkcs11KeyStore(KeyStore):
             self._tokens.pop(place, None)
 
 
+def _told(error: Exception) -> str:
+    """What the operator may know, which the text of an Unavailable is not: that is for clients."""
+    return getattr(error, "detail", "") or str(error)
+
+
 def _is_open(task: asyncio.Task[TokenAccess]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _open_key(access: TokenAccess, uri: Pkcs11Uri, where: str, services: Services) -> TokenKey:
     facts = access.pool.look(lambda session: session.find(uri.object_label, uri.object_id))
-    _, key = key_from(facts, access.pool.sign, access.mechanisms, where, services)
+    _, key = key_from(facts, access.sign, access.mechanisms, where, services)
     return key
 
 
