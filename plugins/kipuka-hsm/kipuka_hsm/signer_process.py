@@ -94,6 +94,7 @@ class SignerProcess:
         self._session: Any = None
         self._keys: list[Any] = []
         self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "ready": lambda _: {},
             "tokens": self._tokens,
             "open": self._open,
             "login": self._login,
