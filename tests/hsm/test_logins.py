@@ -40,6 +40,10 @@ async def kill_signers() -> None:
     await until(lambda: all(is_gone(process) for process in found))
 
 
+def highest_descriptor() -> int:
+    return max(int(file.name) for file in Path("/proc/self/fd").iterdir())
+
+
 def memory(hsm: SoftHsm) -> Path:
     (file,) = (hsm.directory / "hsm").glob("*.pins")
     return file
@@ -160,9 +164,7 @@ async def test_without_file_descriptors_coming_back_waits_and_works(hsm: SoftHsm
     async with opened(hsm) as each:
         signer = await each.store.signer(URI)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (max(int(file.name) for file in Path("/proc/self/fd").iterdir()) + 1, hard)
-        )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 1, hard))
         try:
             await kill_signers()
             (access,) = [task.result() for task in each.store._tokens.values()]  # type: ignore[attr-defined]
