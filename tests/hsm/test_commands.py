@@ -105,7 +105,7 @@ def test_a_token_with_few_sessions_is_measured_as_far_as_it_goes(commands: Comma
     code, lines = commands.run("test", URI, "--seconds", "0.1", library=faulty_library, **module.environment)
     assert code == 0
     assert [line.partition(":")[0] for line in lines[-3:-1]] == ["1 session", "2 sessions"]
-    assert lines[-1].startswith("4 sessions are more than the token has free now (SessionCount: ")
+    assert lines[-1].startswith("4 sessions are more than the token has free now (SessionCount (")
 
 
 @pytest.mark.parametrize(

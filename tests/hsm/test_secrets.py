@@ -14,7 +14,7 @@ from kipuka_core import ConfigurationError
 from kipuka_core.edges.log import redact
 from kipuka_core.testing.pki import make_key
 from kipuka_core.testing.services import make_services
-from kipuka_hsm.events import announcement
+from kipuka_hsm.events import announcement, logged_in
 from kipuka_hsm.pool import PoolEvent
 from kipuka_hsm.settings import HsmSettings
 from kipuka_hsm.store import PROVIDER
@@ -100,10 +100,12 @@ async def test_a_pin_in_a_uri_that_is_almost_right_is_not_repeated(hsm: SoftHsm,
     assert "S3CRET" not in str(told)
 
 
-@pytest.mark.parametrize("event", PoolEvent)
-def test_a_log_shows_which_token_an_event_is_of(event: PoolEvent) -> None:
-    fact = announcement(event, "token 'kipuka' (serial 1a2b)", "it was unplugged", datetime(2026, 1, 1, tzinfo=UTC))
-    assert redact(None, "info", dict(fact.as_dict()))["hsm"] == "token 'kipuka' (serial 1a2b)"
+def test_a_log_shows_which_token_an_event_is_of() -> None:
+    now, token = datetime(2026, 1, 1, tzinfo=UTC), "token 'kipuka' (serial 1a2b)"
+    facts = [logged_in(token, "2 sessions", now)]
+    facts += [announcement(event, token, "it was unplugged", now) for event in PoolEvent]
+    assert {fact.name for fact in facts} == {"hsm_logged_in", "hsm_lost", "hsm_recovered"}
+    assert [redact(None, "info", dict(fact.as_dict()))["hsm"] for fact in facts] == [token] * 3
 
 
 def test_the_pin_s_own_variable_is_handed_to_no_signer_process() -> None:

@@ -165,13 +165,14 @@ def test_a_pin_is_refused_at_a_login_only(hsm: SoftHsm, faulty: FaultyModule, na
         assert answer == {"failure": "unusable", "text": name}
 
 
-@pytest.mark.parametrize("code", [0xB1, 0x201])
+@pytest.mark.parametrize(("code", "name"), [(0xB1, "SessionCount"), (0x201, "TokenResourceExceeded")])
 @pytest.mark.usefixtures("hsm")
-def test_a_token_without_a_further_session_says_what_to_lower(faulty: FaultyModule, code: int) -> None:
+def test_a_token_without_a_further_session_says_what_to_lower(faulty: FaultyModule, code: int, name: str) -> None:
     faulty.order(f"C_OpenSession return {code:#x}")
     with signer_process() as process:
         answer = process.log_in(faulty.library)
         assert answer["failure"] == "busy"
+        assert answer["text"].split()[0] == name
         assert "lower `sessions` or `workers`" in answer["text"]
 
 

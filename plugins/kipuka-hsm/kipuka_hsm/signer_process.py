@@ -174,14 +174,17 @@ def judged(error: Exception, *, is_login: bool) -> tuple[Failure, str]:
 
 
 def _judged_by_token(error: exceptions.PKCS11Error, *, is_login: bool) -> tuple[Failure, str]:
-    """A PIN is a matter of logging in: elsewhere no other one, and no other session, helps."""
+    """A PIN is a matter of logging in: elsewhere no other one, and no other session, helps.
+
+    The first word of the line is the name of the token's answer: whoever logs in looks at that.
+    """
     name, text = type(error).__name__, str(error)
     unmapped = _UNMAPPED.fullmatch(text)
     code = int(unmapped.group(1), 16) if unmapped else 0
     if isinstance(error, _PIN_EXCEPTIONS):
         return Failure.PIN if is_login else Failure.UNUSABLE, f"{name} {text}".strip()
     if isinstance(error, exceptions.SessionCount) or code in _BUSY_CODES:
-        return Failure.BUSY, f"{_BUSY_CODES.get(code, name)}: {_NO_SESSION}"
+        return Failure.BUSY, f"{_BUSY_CODES.get(code, name)} ({_NO_SESSION})"
     if code in _REFUSED_CODES:
         return Failure.REFUSED, _REFUSED_CODES[code]
     is_refused = isinstance(error, _REFUSED_EXCEPTIONS)
