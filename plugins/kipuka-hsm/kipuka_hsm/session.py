@@ -202,7 +202,7 @@ _WRONG_PIN = frozenset({"PinIncorrect", "PinInvalid", "PinLenRange"})
 _NOBODY_LOGS_IN = frozenset({"PinExpired", "PinLocked", "UserPinNotInitialized"})
 _PIN_NOT_JUDGED = frozenset({
     *_NOBODY_LOGS_IN, "CryptokiNotInitialized", "DeviceRemoved", "SessionClosed", "SessionCount",
-    "SessionHandleInvalid", "SlotIDInvalid", "TokenNotPresent", "TokenNotRecognised", "UserAlreadyLoggedIn",
-    "UserTooManyTypes",
+    "SessionHandleInvalid", "SlotIDInvalid", "TokenNotPresent", "TokenNotRecognised",
+    "TokenResourceExceeded", "UserAlreadyLoggedIn", "UserTooManyTypes",
 })  # fmt: skip
 """What it says without having looked at the PIN. Whatever else it says, the PIN may have been wrong."""
