@@ -344,7 +344,9 @@ class _Reading:
         chain = self.chains.get(head.writer)
         stamp = head.time.isoformat(timespec="seconds").replace("+00:00", "Z")
         if chain is None:
-            if wanted(head) and (since is None or head.time >= since):
+            if not wanted(head) or (since is not None and head.time < since):
+                return
+            if not self._is_accounted_for(head.seq, _Chain(head.writer)):
                 text = f"all {head.seq} lines of chain {head.writer}, written to {head.file} until {stamp}, are missing"
                 self.find(FindingKind.MISSING, None, text)
             return

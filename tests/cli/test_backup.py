@@ -179,6 +179,10 @@ def test_what_is_replaced_is_kept(deployment: Deployment) -> None:
 
 def test_a_running_server_is_not_restored_over(system: System, deployment: Deployment) -> None:
     deployment.kipuka("backup", "backup.tar.gz")
+    with tarfile.open(deployment.directory / "backup.tar.gz") as archive:
+        names = archive.getnames()
+    assert "state/audit.key" in names
+    assert not [name for name in names if "/run/" in name or "control" in name]
     done = deployment.kipuka("restore", "backup.tar.gz", check=False)
     assert done.returncode == 1
     assert "a server runs with" in done.stderr

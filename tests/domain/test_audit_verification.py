@@ -166,6 +166,14 @@ def test_every_two_neighbours_that_are_swapped_are_noticed_whoever_wrote_them(nu
     assert min(line for _, line in told(result)) == number + 1
 
 
+def test_the_only_line_of_a_chain_that_was_changed_is_not_missed_too() -> None:
+    trail = two_writers(3)
+    trail.write("c")
+    lines = list(trail.lines)
+    lines[6] = lines[6].replace(b"enrolment", b"enrolmenT", 1)
+    assert told(checked(lines, trail.heads())) == [("changed", 7)]
+
+
 def test_lines_of_one_writer_that_are_swapped_are_told_as_that() -> None:
     trail = Trail()
     trail.write("a", 10)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kipuka_core import ConfigurationError
@@ -27,9 +28,7 @@ from kipuka_hsm.uri import Pkcs11Uri, parse_uri, without_pin
         ("pkcs11:slot-id=327", Pkcs11Uri(slot_id=327)),
         (
             "pkcs11:serial=1a2b;manufacturer=Sn%C3%A4ke%20Oil?module-name=softhsm2&x-vendor=1",
-            Pkcs11Uri(
-                (("serial", "1a2b"), ("manufacturer", "Snäke Oil")), module_name="softhsm2", ignored=("x-vendor",)
-            ),
+            Pkcs11Uri((("serial", "1a2b"), ("manufacturer", "Snäke Oil")), module_name="softhsm2", ignored=("…",)),
         ),
         ("pkcs11:object=a?module-path=/usr/lib/x.so", Pkcs11Uri(object_label="a", module_path="/usr/lib/x.so")),
         ("pkcs11:object=a?pin-value=1%2634", Pkcs11Uri(object_label="a", pin_value="1&34")),
@@ -59,29 +58,73 @@ def test_what_a_uri_says(uri: str, expected: Pkcs11Uri) -> None:
         ("pkcs11:object=a?module-path=x.so", "absolute path"),
         ("pkcs11:object=a?pin-value=1&pin-source=/x", "exclude each other"),
         ("pkcs11:object=a?pin-value=1&pin-value=2", "twice"),
+        ("pkcs11:object=a;id=", "id is empty"),
+        ("pkcs11:object=" + "x" * 70_000, "has 70000 bytes"),
+        ("pkcs11:id=" + "%01" * 50_000, "has 50000 bytes"),
+        ("pkcs11:object=a?module-path=/x%0ay.so", "cannot be shown"),
+        ("pkcs11:object=a?module-path=/x%00y.so", "cannot be shown"),
+        ("pkcs11:object=a?pin-source=/x%00y", "cannot be shown"),
+        ("pkcs11:object=a\nb;x=1", 'unknown attribute "x"'),
+        ("pkcs11:object=a;pin-value=1", "belongs after the question mark"),
+        ("pkcs11:object=a&pin-value=1", 'before the question mark that is ";"'),
+        ("pkcs11:object=a?module-path=/x.so;pin-value=1", "write %3B"),
+        ("pkcs11:object=a?module-path=/x.so?pin-value=1", "write %3F"),
     ],
 )
 def test_what_is_no_uri_is_refused_in_one_line(uri: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         parse_uri(uri)
-    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
 
 
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        (
+            "pkcs11:token=a;object=b?pin-source=/p&module-path=/m",
+            "pkcs11:token=a;object=b?pin-source=/p&module-path=/m",
+        ),
+        ("pkcs11:object=a?pin-valeu=S3", "pkcs11:object=a?pin-valeu=…"),
+        ("pkcs11:object=a?x-y=1", "pkcs11:object=a?…=…"),
+        ("pkcs11:object=a?S3", "pkcs11:object=a?…"),
+        ("pkcs11:object=a?module-path=/m;S3", "pkcs11:object=a?module-path=/m…"),
+        ("pkcs11:issuing", "pkcs11:issuing"),
+        ("pkcs11:object=a\nb", "pkcs11:object=a\\nb"),
+    ],
+)
+def test_what_is_shown_of_a_uri(uri: str, text: str) -> None:
+    assert without_pin(uri) == text
+
+
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="&#%"), min_size=2))
 def test_a_pin_is_in_no_error_and_no_repr(text: str) -> None:
-    pin = f"7q{text}"  # no word of a repr, as "None" would be
+    pin = f"7Q{text}7Q"  # no word of a message, as "None" would be
     for uri in (
         f"pkcs11:object=a?pin-value={pin}",
         f"pkcs11:bad?pin-value={pin}",
         f"pkcs11:object=a?x=1&PIN-VALUE={pin}",
+        f"pkcs11:object=a?pin-valeu={pin}",
+        f"pkcs11:object=a?pin_value={pin}",
+        f"pkcs11:object=a?pin%2Dvalue={pin}",
+        f"pkcs11:object=a?pin-value=a&{pin}",
+        f"pkcs11:object=a?pin-value=a&{pin}=b",
+        f"pkcs11:object=a?pin-value=a&{pin}=b&{pin}=b",
+        f"pkcs11:object=a?pin-value=a%zz{pin}",
+        f"pkcs11:object=a?{pin}",
+        f"pkcs11:object=a?module-path=/m.so;pin-value={pin}",
+        f"pkcs11:object=a?module-path=/m.so?pin-value={pin}",
+        f"pkcs11:object=a;pin-value={pin.replace('?', '')}",
+        f"pkcs11:object=a;pin-value=a;{pin.replace('?', '')}",
+        f"pkcs11:object=a&pin-value={pin.replace('?', '')}",
     ):
-        assert f"={pin}" not in without_pin(uri)
+        pieces = [piece for piece in re.split("[;?=]", pin) if "7Q" in piece]
         try:
-            shown = repr(parse_uri(uri))
+            shown = f"{without_pin(uri)} {parse_uri(uri)!r} {parse_uri(uri).ignored}"
         except ConfigurationError as error:
-            shown = str(error)
-        assert f"={pin}" not in shown
-        assert f"'{pin}'" not in shown
+            shown = f"{without_pin(uri)} {error}"
+        assert not [piece for piece in pieces if piece in shown]
 
 
 @given(st.text(max_size=80))

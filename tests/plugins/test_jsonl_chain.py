@@ -202,5 +202,5 @@ async def test_processes_that_are_killed_while_they_write_do_not_look_like_tampe
                 writer.wait()
     result = await checked(store, audit)
     assert result.is_whole, [str(finding) for finding in result.findings if finding.is_damage]
-    assert result.chains == 6
+    assert result.chains >= 3  # one of two may be killed before its first line
     assert result.lines > 300

@@ -100,5 +100,5 @@ def test_the_admin_listener_speaks_no_proxy_protocol(behind: System) -> None:
         connected(behind.server.admin_port, str(behind.deployment.root_pem), header("192.0.2.1")),
     ):
         pass
-    (line,) = behind.server.wait_for_log(lambda line: line.get("listener") == "admin")
+    (line,) = behind.server.wait_for_log(lambda line: "cause" in line and line["listener"] == "admin")
     assert line["cause"] == "proxy_header_not_allowed"

@@ -38,7 +38,7 @@ def archived(directory: Path, kind: str) -> list[dict[str, Any]]:
 
 async def fill(store: SqlStore, now: datetime) -> None:
     for number in range(7):
-        certificate = record(f"{number:x}", issued_at=now - 90 * DAY, not_after=now - 30 * DAY)
+        certificate = record(f"{number:x}", issued_at=now - 90 * DAY, not_after=now - 60 * DAY)
         await store.commit(certificate, issued_event(certificate))
     recent = record("ff", issued_at=now, not_after=now - DAY)
     await store.commit(recent, issued_event(recent))
@@ -47,7 +47,7 @@ async def fill(store: SqlStore, now: datetime) -> None:
 
 
 def test_a_server_archives_what_is_old_and_says_so(deployment: Deployment) -> None:
-    deployment.configure('[retention]\ncertificates = "7d"\notps = "7d"\ninterval = "1s"\n', workers=2)
+    deployment.configure('[retention]\ncertificates = "30d"\notps = "7d"\ninterval = "1s"\n', workers=2)
 
     async def prepare() -> None:
         async with open_store(default_sqlite_url(deployment.database.parent)) as store:
@@ -129,7 +129,7 @@ async def test_what_is_cut_off_between_file_and_database_is_lost_in_neither(tmp_
 
 def test_without_a_place_for_the_files_nothing_is_deleted(deployment: Deployment) -> None:
     (deployment.directory / "taken").write_text("a file where the directory should be")
-    deployment.configure('[retention]\ncertificates = "7d"\narchive_dir = "taken"\ninterval = "1s"\n')
+    deployment.configure('[retention]\ncertificates = "30d"\narchive_dir = "taken"\ninterval = "1s"\n')
 
     async def prepare() -> None:
         async with open_store(default_sqlite_url(deployment.database.parent)) as store:

@@ -14,8 +14,8 @@ from kipuka_core.errors import KipukaError
 
 REPLACED = "before-restore-"
 """How the directories begin into which a restore puts what it replaces."""
-_NEVER = frozenset({"control.sock", "control.lock", "archive", "hsm"})
-"""Of this host and moment (the socket, its lock, refused PINs), or already apart (archived records)."""
+_NEVER = frozenset({"control.sock", "control.lock", "run", "archive", "hsm"})
+"""Of this host and moment (the socket, its lock, figures, refused PINs), or already apart (archived records)."""
 _TRIES = 5
 _LONGEST_PATH = 4096
 

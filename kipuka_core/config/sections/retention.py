@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from kipuka_core.config.section import Section
 from kipuka_core.hooks.durations import Duration
+
+_LAST_CRL_SECONDS = 30 * 86_400
+"""A revoked certificate is listed on one CRL made after its end (RFC 5280 3.3), which is due long before that."""
 
 
 class Retention(Section):
@@ -17,9 +21,12 @@ class Retention(Section):
     to its file, and that is on disk, before it is deleted.
     """
 
-    certificates: Duration | None = Field(
+    certificates: Annotated[Duration, Field(ge=_LAST_CRL_SECONDS)] | None = Field(
         default=None,
-        description="How long after its end a certificate's record is archived, revoked or not. Absent: never.",
+        description=(
+            "How long after its end a certificate's record is archived, revoked or not; at least 30 days, since a "
+            "revoked one stands on one more CRL. Absent: never."
+        ),
         examples=["365d"],
     )
     requests: Duration | None = Field(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -61,10 +62,6 @@ class _Order:
     @property
     def columns(self) -> list[ColumnElement[Any]]:
         return [self.id] if self.key is None else [self.key, self.id]
-
-    @property
-    def sorting(self) -> list[ColumnElement[Any]]:
-        return [column.desc() if self.descending else column.asc() for column in self.columns]
 
     def beyond(self, place: Sequence[Any]) -> Condition:
         """What comes after a place. The range first, so that an index can be entered there."""
@@ -118,7 +115,25 @@ class _Search:
         # A column with a plus before it keeps SQLite from entering an index by it. PostgreSQL knows its own numbers.
         self._is_sqlite = batch.connection.dialect.name == "sqlite"
         self._further = further
-        self.order, self._leading = self._lead()
+        self.order, self.leading = self._lead()
+
+    def by_expiry(self) -> _Search:
+        """The same search led by what has not expired, if it is one for active certificates; else itself.
+
+        Among many that have expired it finds the few that are left. They come in another order, so it is for counting,
+        and for what is few enough to be sorted.
+        """
+        if self.leading != "status" or self._query.status is not SearchStatus.ACTIVE:
+            return self
+        other = copy(self)
+        other.leading = "active"  # what leads has the order of no page
+        return other
+
+    def sorting(self) -> list[ColumnElement[Any]]:
+        """The order of the pages, by the index that leads or else by sorting."""
+        aside = self._seen("nothing") if self.leading == "active" else _as_it_is
+        columns = [aside(column) for column in self.order.columns]
+        return [column.desc() if self.order.descending else column.asc() for column in columns]
 
     def statement(self, more: Sequence[Condition]) -> Select[Any]:
         """The place of every certificate that is found, in no order yet."""
@@ -164,7 +179,7 @@ class _Search:
         recorded = CertificateStatus.REVOKED if status is SearchStatus.REVOKED else CertificateStatus.ACTIVE
         found = [self._seen("status")(_c.status) == recorded.value]
         if status is SearchStatus.ACTIVE:
-            found.append(self._seen("")(_c.not_after) > self._now)
+            found.append(self._seen("active")(_c.not_after) > self._now)
         if status is SearchStatus.EXPIRED:
             found.append(self._seen("expiry")(_c.not_after) <= self._now)
         return found
@@ -180,7 +195,7 @@ class _Search:
 
     def _of_subject(self, subject: str) -> list[Condition]:
         prefix = self._query.subject_prefix
-        if self._leading != "subject":
+        if self.leading != "subject":
             return [exists().where(_n.certificate_id == _c.id, *_named(_n.name, subject.lower(), prefix))]
         found = list(_named(_n.name, subject.lower(), prefix))
         if prefix is not None:  # one that has several names like this is found at the first of them
@@ -191,9 +206,13 @@ class _Search:
         return found
 
     def _seen(self, name: str) -> See[Any]:
-        if name == self._leading or not self._is_sqlite:
-            return lambda column: column
+        if name == self.leading or not self._is_sqlite:
+            return _as_it_is
         return lambda column: UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+
+
+def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    return column
 
 
 def _named(name: ColumnElement[str], whole: str, prefix: str | None) -> tuple[Condition, ...]:
@@ -206,11 +225,13 @@ def _named(name: ColumnElement[str], whole: str, prefix: str | None) -> tuple[Co
 def _page(batch: Batch, search: _Search, page: PageWanted) -> Page[RecordedCertificate]:
     order = search.order
     beyond = [] if page.after is None else [order.beyond(_read_cursor(order, page.after))]
-    places = batch.connection.execute(
-        search.statement(beyond).order_by(*order.sorting).limit(page.limit + 1).offset(page.offset)
-    ).all()
-    counted = search.statement([]).limit(COUNTED_AT_MOST + 1).subquery()
+    counted = search.by_expiry().statement([]).limit(COUNTED_AT_MOST + 1).subquery()
     total = batch.connection.execute(select(func.count()).select_from(counted)).scalar() or 0
+    if total <= COUNTED_AT_MOST:
+        search = search.by_expiry()
+    places = batch.connection.execute(
+        search.statement(beyond).order_by(*search.sorting()).limit(page.limit + 1).offset(page.offset)
+    ).all()
     has_more = len(places) > page.limit
     shown = places[: page.limit]
     return Page(

@@ -132,6 +132,7 @@ def opener_for(place: TokenPlace, uri: Pkcs11Uri, settings: HsmSettings, service
         guard=LoginGuard(services.state_dir / _GUARD_DIRECTORY),
         timeout_seconds=settings.timeout,
         hidden_variables=frozenset(filter(None, (settings.pin_env,))),
+        passed_variables=frozenset(settings.environment),
     )
 
 

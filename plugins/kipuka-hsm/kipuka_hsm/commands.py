@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +18,8 @@ from kipuka_hsm.access import TokenPlace, opener_for
 from kipuka_hsm.ca_certificates import CaProfile, make_csr, make_self_signed, make_subordinate, parse_subject
 from kipuka_hsm.key_lookup import key_from
 from kipuka_hsm.keys import SIGNING_MECHANISMS
-from kipuka_hsm.listing import key_rows, print_rows, token_rows
+from kipuka_hsm.listing import key_rows, matching_keys, print_rows, token_rows
+from kipuka_hsm.messages import Failure
 from kipuka_hsm.probe import probe, wanted_by
 from kipuka_hsm.process import Process, ProcessGone, TokenFailed
 from kipuka_hsm.session import SessionOpener
@@ -37,8 +37,10 @@ _out = click.option(
 _subject = click.option(
     "--subject", required=True, metavar="NAME", help='An RFC 4514 name: "CN=Example Root,O=Example".'
 )
+_LENGTHS = click.IntRange(0, 100)
+"""No chain is longer: more would be a mistake, or numbers that others cannot read."""
 _path_length = click.option(
-    "--path-length", type=click.IntRange(0), metavar="N", help="How many CAs may follow below it (default: any number)."
+    "--path-length", type=_LENGTHS, metavar="N", help="How many CAs may follow below it (default: any number)."
 )
 
 
@@ -68,14 +70,16 @@ def tokens(config_path: Path | None) -> None:
 @config_option
 @click.argument("uri", default="pkcs11:")
 def keys(config_path: Path | None, uri: str) -> None:
-    """List the private keys of the token that URI names (default: of the only token)."""
+    """List the private keys that URI names (default: all of the only token)."""
     context = _context(config_path)
     session = _told(_opener(context, uri))
     try:
         found = _told(session.keys)
     finally:
         session.close()
-    print_rows(key_rows(session.token, found), f"{session.token_name} has no private key")
+    matching = matching_keys(found, *_named(uri))
+    nothing = "has no such private key" if found else "has no private key"
+    print_rows(key_rows(session.token, matching), f"{session.token_name} {nothing}")
 
 
 @hsm.command()
@@ -98,7 +102,15 @@ def test(config_path: Path | None, uri: str, seconds: float) -> None:
     click.echo(f"signing mechanisms: {', '.join(sorted(session.mechanisms & SIGNING_MECHANISMS))}")
     click.echo("a signature was made, and verifies")
     for sessions in _SESSIONS:
-        rate = _told(partial(signatures_per_second, opener, ref, wanted_by(key), sessions, seconds))
+        try:
+            rate = signatures_per_second(opener, ref, wanted_by(key), sessions, seconds)
+        except TokenFailed as error:
+            if error.kind is not Failure.BUSY:
+                raise ConfigurationError(without_pin(uri), str(error)) from None
+            click.echo(f"{sessions} sessions are more than the token has free now ({error})")
+            return
+        except ProcessGone as error:
+            raise ConfigurationError(without_pin(uri), str(error)) from None
         click.echo(f"{sessions} session{'' if sessions == 1 else 's'}: {rate:.0f} signatures a second")
 
 
@@ -153,9 +165,7 @@ def self_signed(  # noqa: PLR0917  # click passes them by name
 )
 @click.option("--csr", "csr_file", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The CSR.")
 @click.option("--days", type=click.IntRange(1), default=3650, show_default=True, help="Never beyond the issuer's end.")
-@click.option(
-    "--path-length", type=click.IntRange(0), default=0, show_default=True, help="How many CAs may follow below it."
-)
+@click.option("--path-length", type=_LENGTHS, default=0, show_default=True, help="How many CAs may follow below it.")
 @_out
 def sign_ca(  # noqa: PLR0917  # click passes them by name
     config_path: Path | None,
@@ -168,8 +178,8 @@ def sign_ca(  # noqa: PLR0917  # click passes them by name
 ) -> None:
     """Print a certificate for the CA whose CSR this is, signed by the key at URI. The subject is the CSR's."""
     issuer_certificate = _read(issuer, x509.load_pem_x509_certificate)
-    request = _read(csr_file, x509.load_pem_x509_csr)
-    profile = CaProfile(request.subject, days, path_length)
+    request, subject = _read(csr_file, lambda pem: ((csr := x509.load_pem_x509_csr(pem)), csr.subject))
+    profile = CaProfile(subject, days, path_length)
     _with_key(config_path, uri, out, lambda key: make_subordinate(key, issuer_certificate, request, profile, _now()))
 
 

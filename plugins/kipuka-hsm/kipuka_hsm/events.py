@@ -16,7 +16,8 @@ class HsmLoggedIn(Event):
 
     name: ClassVar[str] = "hsm_logged_in"
 
-    token: str
+    hsm: str
+    """The token, by label and serial; a field called ``token`` no log would show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class HsmLost(Event):
 
     name: ClassVar[str] = "hsm_lost"
 
-    token: str
+    hsm: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,16 +35,16 @@ class HsmRecovered(Event):
 
     name: ClassVar[str] = "hsm_recovered"
 
-    token: str
+    hsm: str
 
 
 def logged_in(token: str, detail: str, now: datetime) -> Event:
     """The audit fact of a start; ``detail`` says with how many sessions."""
-    return HsmLoggedIn(time=now, token=token, reason=detail)
+    return HsmLoggedIn(time=now, hsm=token, reason=detail)
 
 
 def announcement(event: PoolEvent, token: str, detail: str, now: datetime) -> Event:
     """The audit fact of what happened to a pool."""
     if event is PoolEvent.LOST:
-        return HsmLost(time=now, token=token, reason=detail)
-    return HsmRecovered(time=now, token=token)
+        return HsmLost(time=now, hsm=token, reason=detail)
+    return HsmRecovered(time=now, hsm=token)

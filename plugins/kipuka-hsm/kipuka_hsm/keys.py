@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 from kipuka_core import ConfigurationError
-from kipuka_hsm.messages import to_bytes
+from kipuka_hsm.messages import MAX_DATA_BYTES, to_bytes
 
 _DIGEST_INFO = {
     "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
@@ -32,6 +32,7 @@ SIGNING_MECHANISMS = (
 )
 """What is used of PKCS#11, where a token has it; hashing is done outside where it can be."""
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_ED25519_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class TokenRsaKey(_TokenKey, rsa.RSAPrivateKey):
         hash_name = _hash_name(algorithm)
         token_hash = hash_name.upper()
         if _is_pss(padding):
+            _check_mgf(padding, algorithm)
             mechanism = self._first_of("RSA_PKCS_PSS", f"{token_hash}_RSA_PKCS_PSS")
             digested = _digest(data, algorithm) if mechanism == "RSA_PKCS_PSS" else _whole(data, algorithm)
             salt_bytes = _salt_bytes(padding, algorithm, self.key_size)
@@ -160,7 +162,7 @@ class TokenEd25519Key(_TokenKey, ed25519.Ed25519PrivateKey):
 
     def sign(self, data: Buffer) -> bytes:
         """As cryptography's. Raises UnsupportedAlgorithm for a token without EdDSA, and Unavailable."""
-        return self._sign(TokenSignature(self._first_of("EDDSA"), bytes(data)))
+        return self._sign(TokenSignature(self._first_of("EDDSA"), _not_too_long(data)))
 
 
 TokenKey = TokenRsaKey | TokenEcKey | TokenEd25519Key
@@ -196,10 +198,11 @@ def _public_key(facts: dict[str, Any]) -> Any:
         numbers = (int.from_bytes(value[name], "big") for name in ("exponent", "modulus"))
         return rsa.RSAPublicNumbers(*numbers).public_key()
     if "ec_point" in value:
-        point = _octets(value["ec_point"])
         if facts["type"] == "EC_EDWARDS":
-            return ed25519.Ed25519PublicKey.from_public_bytes(point)
-        return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[_dotted(value["ec_parameters"])], point)
+            return ed25519.Ed25519PublicKey.from_public_bytes(_octets(value["ec_point"], _ED25519_BYTES))
+        curve = _CURVES[_dotted(value["ec_parameters"])]
+        point = _octets(value["ec_point"], 1 + 2 * ((curve.key_size + 7) // 8))
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
     if "certificate" in value:
         return x509.load_der_x509_certificate(value["certificate"]).public_key()
     return None
@@ -208,13 +211,18 @@ def _public_key(facts: dict[str, Any]) -> Any:
 _PUBLIC = ("modulus", "exponent", "ec_parameters", "ec_point", "certificate")
 
 
-def _octets(point: bytes) -> bytes:
-    """The point inside its DER OCTET STRING; some tokens leave that out."""
-    if point[:1] == b"\x04" and len(point) > 2 and point[1] == len(point) - 2:
-        return point[2:]
-    if point[:2] == b"\x04\x81" and point[2] == len(point) - 3:
-        return point[3:]
-    return point
+def _octets(point: bytes, wanted_bytes: int) -> bytes:
+    """The point inside its DER OCTET STRING; some tokens leave that out. Its size tells which of both it is.
+
+    Raises ValueError for another size.
+    """
+    length = bytes((wanted_bytes,)) if wanted_bytes < 0x80 else bytes((0x81, wanted_bytes))
+    head = b"\x04" + length
+    if len(point) == len(head) + wanted_bytes and point.startswith(head):
+        return point[len(head) :]
+    if len(point) == wanted_bytes:
+        return point
+    raise ValueError("the point has not the size of the curve's points")
 
 
 def _dotted(oid_der: bytes) -> str:
@@ -238,6 +246,13 @@ def _is_pss(chosen: object) -> bool:
     if isinstance(chosen, padding.PKCS1v15):
         return False
     raise UnsupportedAlgorithm("only PKCS#1 v1.5 and PSS are padding for signatures")
+
+
+def _check_mgf(pss: padding.PSS, algorithm: Any) -> None:
+    """A token is told one hash for both; cryptography's own keys can have two."""
+    mgf_hash = pss.mgf._algorithm  # noqa: SLF001  # cryptography has no other way to ask
+    if mgf_hash.name != _hash_name(algorithm):
+        raise UnsupportedAlgorithm("PSS needs the hash of the data in its mask generation function (MGF1) too")
 
 
 def _salt_bytes(pss: padding.PSS, algorithm: Any, key_bits: int) -> int:
@@ -265,6 +280,9 @@ def _hash_name(algorithm: Any) -> str:
 
 def _digest(data: Buffer, algorithm: Any) -> bytes:
     if isinstance(algorithm, utils.Prehashed):
+        wanted_bytes = _hash_of(algorithm).digest_size
+        if len(data) != wanted_bytes:
+            raise UnsupportedAlgorithm(f"{len(data)} bytes are no hash of {_hash_name(algorithm)}, of {wanted_bytes}")
         return bytes(data)
     digest = hashes.Hash(_hash_of(algorithm))
     digest.update(data)
@@ -275,4 +293,12 @@ def _whole(data: Buffer, algorithm: Any) -> bytes:
     """For mechanisms that hash by themselves."""
     if isinstance(algorithm, utils.Prehashed):
         raise UnsupportedAlgorithm("the token hashes by itself, so that it cannot sign a hash")
+    return _not_too_long(data)
+
+
+def _not_too_long(data: Buffer) -> bytes:
+    if len(data) > MAX_DATA_BYTES:
+        raise UnsupportedAlgorithm(
+            f"{len(data)} bytes are too many: where the token hashes by itself, {MAX_DATA_BYTES} are the most at once"
+        )
     return bytes(data)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import click
 
 from kipuka_hsm.messages import to_bytes
+from kipuka_hsm.text import shown
 
 Rows = list[tuple[str, ...]]
 
@@ -17,7 +18,11 @@ def token_rows(tokens: Sequence[dict[str, Any]]) -> Rows:
     """Header and one row a token."""
     rows: Rows = [("TOKEN", "SERIAL", "MANUFACTURER", "MODEL", "SLOT", "PIN")]
     rows += [
-        (each["label"], each["serial"], each["manufacturer"], each["model"], str(each["slot_id"]), _pin_state(each))
+        (
+            *(shown(each[name]) for name in ("label", "serial", "manufacturer", "model")),
+            str(each["slot_id"]),
+            _pin_state(each),
+        )
         for each in tokens
     ]
     return rows
@@ -30,6 +35,15 @@ def key_rows(token: dict[str, Any], keys: Sequence[dict[str, Any]]) -> Rows:
         flags = tuple(_yes_no(each[name]) for name in ("sign", "sensitive", "extractable"))
         rows.append((_uri(token, each), each["type"], *flags))
     return rows
+
+
+def matching_keys(keys: Sequence[dict[str, Any]], label: str | None, key_id: bytes | None) -> Sequence[dict[str, Any]]:
+    """Those with this label and id; None matches everything."""
+    return [
+        each
+        for each in keys
+        if (label is None or each["label"] == label) and (key_id is None or to_bytes(each["id"]) == key_id)
+    ]
 
 
 def print_rows(rows: Rows, if_empty: str) -> None:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 MAX_BYTES = 160_000
 """Below the smallest send buffer that Linux gives a socket."""
+MAX_DATA_BYTES = MAX_BYTES - 1024
+"""What is signed at once; a signature's request takes less than the difference for all else."""
 
 
 class Failure(StrEnum):
@@ -48,14 +50,19 @@ class SignRequest(NamedTuple):
 
 
 def encode_sign(wanted: SignRequest) -> bytes:
-    """The request as a datagram."""
+    """The request as a datagram. Raises ValueError for data that is too long for one, or numbers that are."""
+    if len(wanted.data) > MAX_DATA_BYTES:
+        raise ValueError(f"{len(wanted.data)} bytes are too many to be signed at once; {MAX_DATA_BYTES} are possible")
     mechanism, pss_hash = wanted.mechanism.encode(), wanted.pss_hash.encode()
-    head = _SIGN_HEAD.pack(_SIGN, wanted.key, wanted.salt_bytes, len(mechanism), len(pss_hash))
+    try:
+        head = _SIGN_HEAD.pack(_SIGN, wanted.key, wanted.salt_bytes, len(mechanism), len(pss_hash))
+    except struct.error:
+        raise ValueError(f"key {wanted.key} or its {wanted.salt_bytes} bytes of salt are out of range") from None
     return head + mechanism + pss_hash + wanted.data
 
 
 def decode_sign(datagram: bytes) -> SignRequest | None:
-    """The request, or None for another one."""
+    """The request, or None for another one. Raises ValueError, IndexError."""
     if datagram[0] != _SIGN:
         return None
     _, key, salt_bytes, mechanism_length, pss_length = _SIGN_HEAD.unpack_from(datagram)

@@ -7,6 +7,8 @@ from typing import Any
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, exceptions
 from pkcs11.util.ec import encode_named_curve_parameters
 
+from kipuka_hsm.text import shown
+
 RSA_BITS = {"rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
 EC_CURVES = {"ecdsa256": "secp256r1", "ecdsa384": "secp384r1", "ecdsa521": "secp521r1"}
 _ED25519_PARAMETERS = b"\x13\x0cedwards25519"  # PrintableString (PKCS#11 3.0, 2.3.10)
@@ -23,7 +25,15 @@ _FLAGS = {
     "sign": Attribute.SIGN,
     "always_authenticate": Attribute.ALWAYS_AUTHENTICATE,
 }
-_UNREADABLE = (exceptions.AttributeTypeInvalid, exceptions.AttributeSensitive, exceptions.FunctionFailed, KeyError)
+_UNREADABLE = (
+    exceptions.AttributeTypeInvalid,
+    exceptions.AttributeSensitive,
+    exceptions.FunctionFailed,
+    LookupError,
+    NotImplementedError,
+    ValueError,  # such as a label that is not UTF-8: it is not shown, and the key is named by its id
+)
+_MOST_LISTED = 20
 
 
 class Refused(Exception):
@@ -50,16 +60,16 @@ def find_private_key(session: Any, label: str | None, key_id: bytes | None) -> A
     found = list(session.get_objects(template))
     if len(found) == 1:
         return found[0]
-    shown = ", ".join(_shown(key) for key in found or private_keys(session)) or "none"
+    listed = _listed(found or private_keys(session))
     if found:
-        raise Refused(f"{len(found)} private keys match {wanted}: {shown}; name one by object and id")
-    raise KeyNotThere(f"no private key matches {wanted}; on the token: {shown}")
+        raise Refused(f"{len(found)} private keys match {wanted}: {listed}; name one by object and id")
+    raise KeyNotThere(f"no private key matches {wanted}; on the token: {listed}")
 
 
 def facts_of(key: Any, *, with_public: bool = False) -> dict[str, Any]:
-    """What is known about a private key; of its public half only what the token shows."""
+    """What is known about a private key; of its public half only what the token shows. No label: none to be read."""
     facts: dict[str, Any] = {
-        "label": _read(key, Attribute.LABEL) or "",
+        "label": _read(key, Attribute.LABEL),
         "id": _read(key, Attribute.ID) or b"",
         "type": _type_name(key),
     }
@@ -70,9 +80,17 @@ def facts_of(key: Any, *, with_public: bool = False) -> dict[str, Any]:
 
 
 def generate(session: Any, key_type: str, label: str, key_id: bytes) -> None:
-    """Make a key pair that never leaves the token. Raises Refused for a type that nobody makes, or a name in use."""
-    if list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.LABEL: label})):
-        raise Refused(f"there is a private key object={label} already; a key is never overwritten")
+    """Make a key pair that never leaves the token.
+
+    Raises Refused for a type that nobody makes, and for a label or an id that a key has: a certificate beside it would
+    seem to belong to both.
+    """
+    for attribute, value, name in (
+        (Attribute.LABEL, label, _name(label, None)),
+        (Attribute.ID, key_id, _name(None, key_id)),
+    ):
+        if list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, attribute: value})):
+            raise Refused(f"there is a private key {name} already; a key is never overwritten")
     template: dict[str, Any] = {
         "label": label,
         "id": key_id,
@@ -142,6 +160,11 @@ def _read(key: Any, attribute: Attribute) -> Any:
         return None
 
 
+def _listed(keys: list[Any]) -> str:
+    more = f", and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else ""
+    return (", ".join(_shown(key) for key in keys[:_MOST_LISTED]) or "none") + more
+
+
 def _type_name(key: Any) -> str:
     kind = _read(key, Attribute.KEY_TYPE)
     return kind.name if isinstance(kind, KeyType) else str(kind)
@@ -152,7 +175,7 @@ def _shown(key: Any) -> str:
 
 
 def _name(label: str | None, key_id: bytes | None) -> str:
-    parts = [] if label is None else [f"object={label}"]
+    parts = [] if label is None else [f"object={shown(label)}"]
     if key_id:
-        parts.append("id=" + "".join(f"%{byte:02X}" for byte in key_id))
-    return ";".join(parts)
+        parts.append(shown("id=" + "".join(f"%{byte:02X}" for byte in key_id)))
+    return ";".join(parts) or "a key without a name that can be read"

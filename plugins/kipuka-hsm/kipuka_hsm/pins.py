@@ -82,9 +82,15 @@ def pin_of_source(source: str, services: Services) -> PinSource:
         raise ConfigurationError("pin-source", "commands are not run; write the PIN into a file")
     if source.startswith("credential:"):
         return pin_of_credential(source.removeprefix("credential:"), services)
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        raise ConfigurationError("pin-source", "is neither a file: URI, nor a path, nor credential:NAME") from None
     if parts.scheme.lower() == "file" and parts.netloc in {"", "localhost"}:
-        return pin_of_file(services.base_dir / unquote(parts.path), services)
+        path = unquote(parts.path)
+        if not path.isprintable():
+            raise ConfigurationError("pin-source", "has a character in it that cannot be shown")
+        return pin_of_file(services.base_dir / path, services)
     if parts.scheme:
         raise ConfigurationError("pin-source", f"{parts.scheme}: is not read; there are file: and credential:")
     return pin_of_file(services.base_dir / source, services)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -17,6 +18,8 @@ from kipuka_hsm.messages import MAX_BYTES, Failure, SignRequest, decode, decode_
 
 _LOOKS_SECRET = re.compile(r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|PIN)(?:$|_)", re.IGNORECASE)
 _END_SECONDS = 5.0
+_START_SECONDS = 30.0
+"""For the interpreter: a busy machine is no reason to think that a token hangs."""
 
 
 class TokenFailed(Exception):
@@ -34,17 +37,21 @@ class ProcessGone(Exception):
 class Process:
     """One signer process. Used by one thread at a time."""
 
-    def __init__(self, hidden_variables: frozenset[str] = frozenset()) -> None:
-        """Start it; it loads nothing yet. ``hidden_variables`` of the environment it does not get.
+    def __init__(
+        self, hidden_variables: frozenset[str] = frozenset(), passed_variables: frozenset[str] = frozenset()
+    ) -> None:
+        """Start it, and return when it listens; it loads nothing yet.
 
-        Raises ProcessGone when it cannot be started.
+        ``hidden_variables`` of the environment it does not get, nor what looks like a secret, unless that is one of
+        ``passed_variables``. Raises ProcessGone when it cannot be started.
         """
         try:
-            self._start(hidden_variables)
+            self._start(_environment(hidden_variables, passed_variables))
         except OSError as error:
             raise ProcessGone(f"no signer process can be started: {error.strerror or error}") from error
+        self.ask({"do": "ready"}, _START_SECONDS)
 
-    def _start(self, hidden_variables: frozenset[str]) -> None:
+    def _start(self, environment: Mapping[str, str]) -> None:
         with ExitStack() as undo:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
@@ -52,7 +59,7 @@ class Process:
                 lifeline_read, self._lifeline = os.pipe()
                 undo.callback(os.close, self._lifeline)
                 try:
-                    self._popen = _started(theirs.fileno(), lifeline_read, hidden_variables)
+                    self._popen = _started(theirs.fileno(), lifeline_read, environment)
                 finally:
                     os.close(lifeline_read)
             undo.pop_all()
@@ -123,12 +130,12 @@ class Process:
         return f"the signer process {how}"
 
 
-def _started(socket_fd: int, lifeline_fd: int, hidden_variables: frozenset[str]) -> subprocess.Popen[bytes]:
+def _started(socket_fd: int, lifeline_fd: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603  # our own program, without a shell
         # -P: nothing is imported from the directory that a command happens to be run in.
         [sys.executable, "-P", "-m", "kipuka_hsm.signer_process", str(socket_fd), str(lifeline_fd)],
         pass_fds=(socket_fd, lifeline_fd),
-        env=_environment(hidden_variables),
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # what a vendor's library prints may hold anything
         stderr=subprocess.DEVNULL,
@@ -150,6 +157,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _environment(hidden: frozenset[str]) -> dict[str, str]:
+def _environment(hidden: frozenset[str], passed: frozenset[str]) -> dict[str, str]:
     """The server's, for vendors' libraries find their configuration there; less what looks like a secret."""
-    return {name: value for name, value in os.environ.items() if name not in hidden and not _LOOKS_SECRET.search(name)}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in hidden and (name in passed or not _LOOKS_SECRET.search(name))
+    }

@@ -106,6 +106,7 @@ class SessionOpener:
     guard: LoginGuard
     timeout_seconds: float
     hidden_variables: frozenset[str] = frozenset()
+    passed_variables: frozenset[str] = frozenset()
     rw: bool = False
 
     def __call__(self, is_over: Callable[[], bool] = lambda: False) -> Session:
@@ -129,7 +130,7 @@ class SessionOpener:
         return Session(process, opened, self.timeout_seconds)
 
     def _loaded(self) -> Process:
-        process = Process(self.hidden_variables)
+        process = Process(self.hidden_variables, self.passed_variables)
         try:
             process.ask({"do": "tokens", "library": self.library}, self.timeout_seconds)
         except BaseException:
@@ -153,7 +154,7 @@ class SessionOpener:
         try:
             process.ask({"do": "login", "pin": pin.text, "rw": self.rw}, self.timeout_seconds)
         except (ProcessGone, TokenFailed) as error:
-            word = str(error).partition(" ")[0] if isinstance(error, TokenFailed) else ""
+            word = str(error).partition(" ")[0].rstrip(":") if isinstance(error, TokenFailed) else ""
             if word in _WRONG_PIN:
                 self.guard.refused(serial, pin)
                 where, problem = source.where, f"the token refuses the PIN ({error}); it was tried once"
@@ -201,7 +202,7 @@ _WRONG_PIN = frozenset({"PinIncorrect", "PinInvalid", "PinLenRange"})
 _NOBODY_LOGS_IN = frozenset({"PinExpired", "PinLocked", "UserPinNotInitialized"})
 _PIN_NOT_JUDGED = frozenset({
     *_NOBODY_LOGS_IN, "CryptokiNotInitialized", "DeviceRemoved", "SessionClosed", "SessionCount",
-    "SessionHandleInvalid", "SlotIDInvalid", "TokenNotPresent", "TokenNotRecognised", "UserAlreadyLoggedIn",
-    "UserTooManyTypes",
+    "SessionHandleInvalid", "SlotIDInvalid", "TokenNotPresent", "TokenNotRecognised",
+    "TokenResourceExceeded", "UserAlreadyLoggedIn", "UserTooManyTypes",
 })  # fmt: skip
 """What it says without having looked at the PIN. Whatever else it says, the PIN may have been wrong."""

@@ -33,6 +33,14 @@ class HsmSettings(Settings):
     pin_credential: str | None = Field(
         default=None, description="The systemd credential that holds the PIN (`LoadCredential=`).", examples=["hsm-pin"]
     )
+    environment: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Environment variables that signer processes get although their names look like those of secrets "
+            "(PASSWORD, SECRET, TOKEN, CREDENTIALS, PIN, …); the vendor's module may need them."
+        ),
+        examples=[["AWS_SECRET_ACCESS_KEY"]],
+    )
     timeout: Duration = Field(
         default=5,
         description="For one call into the module. Beyond it its process is replaced, and another one is asked.",
@@ -46,4 +54,6 @@ class HsmSettings(Settings):
         named = [name for name in ("pin_env", "pin_file", "pin_credential") if getattr(self, name) is not None]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} exclude each other: keep one")
+        if self.pin_env is not None and self.pin_env in self.environment:
+            raise ValueError(f"environment names {self.pin_env}, which is the PIN's: no signer process gets it")
         return self

@@ -7,13 +7,18 @@ kipuka's server, and knows nothing that it is not told over the socket.
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import re
 import resource
+import select
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pkcs11
@@ -21,6 +26,7 @@ from pkcs11 import MGF, Mechanism, exceptions
 
 from kipuka_hsm.messages import MAX_BYTES, Failure, SignRequest, decode, decode_sign, encode, encode_signature, to_bytes
 from kipuka_hsm.objects import KeyNotThere, Refused, facts_of, find_private_key, generate, private_keys
+from kipuka_hsm.text import shown
 from kipuka_hsm.tokens import NotThere, find_token, list_tokens, token_facts
 
 _PIN_EXCEPTIONS = (
@@ -34,21 +40,49 @@ _PIN_EXCEPTIONS = (
 _REFUSED_EXCEPTIONS = (
     exceptions.ArgumentsBad,
     exceptions.AttributeReadOnly,
+    exceptions.AttributeSensitive,
     exceptions.AttributeTypeInvalid,
     exceptions.AttributeValueInvalid,
     exceptions.DataInvalid,
     exceptions.DataLenRange,
     exceptions.DomainParamsInvalid,
+    exceptions.ExceededMaxIterations,
     exceptions.FunctionNotSupported,
+    exceptions.FunctionRejected,
+    exceptions.KeyIndigestible,
+    exceptions.KeyNeeded,
+    exceptions.KeyNotNeeded,
+    exceptions.KeyNotWrappable,
     exceptions.KeySizeRange,
     exceptions.KeyTypeInconsistent,
+    exceptions.KeyUnextractable,
     exceptions.MechanismInvalid,
     exceptions.MechanismParamInvalid,
+    exceptions.PublicKeyInvalid,
+    exceptions.RandomNoRNG,
+    exceptions.RandomSeedNotSupported,
     exceptions.SessionReadOnly,
     exceptions.TemplateIncomplete,
     exceptions.TemplateInconsistent,
     exceptions.TokenWriteProtected,
 )
+_REFUSED_CODES = {
+    0x1B: "ActionProhibited",
+    0x65: "KeyChanged",
+    0x68: "KeyFunctionNotPermitted",
+    0x140: "CurveNotSupported",
+    0x203: "KeyExhausted",
+}
+_BUSY_CODES = {0x201: "TokenResourceExceeded"}
+"""What python-pkcs11 has no classes for: CKR_… of PKCS#11 3.1."""
+_LASTING_EXCEPTIONS = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+"""Of Python: the same question gets the same answer."""
+_UNMAPPED = re.compile(r"Unmapped error code (0x[0-9a-f]+)", re.ASCII)
+_NO_SESSION = (
+    "the token has no further session: lower `sessions` or `workers`; the admin listener's process has its own"
+)
+_PR_SET_DUMPABLE = 4
+_MOST_TEXT = 2000
 
 
 class SignerProcess:
@@ -60,6 +94,7 @@ class SignerProcess:
         self._session: Any = None
         self._keys: list[Any] = []
         self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "ready": lambda _: {},
             "tokens": self._tokens,
             "open": self._open,
             "login": self._login,
@@ -70,18 +105,16 @@ class SignerProcess:
 
     def answer(self, datagram: bytes) -> bytes:
         """The answer to one request; what goes wrong is an answer too."""
+        is_login = False
         try:
             wanted = decode_sign(datagram)
             if wanted is not None:
                 return encode_signature(self._sign(wanted))
             request = decode(datagram)
+            is_login = request["do"] == "login"
             return encode(self._requests[request["do"]](request))
-        except Refused as error:
-            return _failure(Failure.UNUSABLE, str(error))
-        except (KeyNotThere, NotThere) as error:
-            return _failure(Failure.ABSENT, str(error))
-        except exceptions.PKCS11Error as error:
-            return _failure(_kind_of(error), f"{type(error).__name__} {error}".strip())
+        except Exception as error:  # noqa: BLE001  # an answer is better than the end of the process
+            return _failure(*judged(error, is_login=is_login))
 
     def _load(self, path: str) -> Any:
         try:
@@ -124,23 +157,56 @@ class SignerProcess:
         return {}
 
 
-def _kind_of(error: exceptions.PKCS11Error) -> Failure:
+def judged(error: Exception, *, is_login: bool) -> tuple[Failure, str]:
+    """What follows from an error, and its line.
+
+    What a foreign exception says may hold anything, a PIN too: only its name is told.
+    """
+    if isinstance(error, Refused):
+        return Failure.UNUSABLE, str(error)
+    if isinstance(error, (KeyNotThere, NotThere)):
+        return Failure.ABSENT, str(error)
+    if isinstance(error, exceptions.PKCS11Error):
+        return _judged_by_token(error, is_login=is_login)
+    if isinstance(error, _LASTING_EXCEPTIONS):
+        return Failure.UNUSABLE, f"what the token answers cannot be read: {type(error).__name__}"
+    return Failure.LOST, f"the signer process failed: {type(error).__name__}"
+
+
+def _judged_by_token(error: exceptions.PKCS11Error, *, is_login: bool) -> tuple[Failure, str]:
+    """A PIN is a matter of logging in: elsewhere no other one, and no other session, helps.
+
+    The first word of the line is the name of the token's answer: whoever logs in looks at that.
+    """
+    name, text = type(error).__name__, str(error)
+    unmapped = _UNMAPPED.fullmatch(text)
+    code = int(unmapped.group(1), 16) if unmapped else 0
     if isinstance(error, _PIN_EXCEPTIONS):
-        return Failure.PIN
-    if isinstance(error, exceptions.SessionCount):
-        return Failure.BUSY
-    return Failure.REFUSED if isinstance(error, _REFUSED_EXCEPTIONS) else Failure.LOST
+        return Failure.PIN if is_login else Failure.UNUSABLE, f"{name} {text}".strip()
+    if isinstance(error, exceptions.SessionCount) or code in _BUSY_CODES:
+        return Failure.BUSY, f"{_BUSY_CODES.get(code, name)} ({_NO_SESSION})"
+    if code in _REFUSED_CODES:
+        return Failure.REFUSED, _REFUSED_CODES[code]
+    is_refused = isinstance(error, _REFUSED_EXCEPTIONS)
+    return Failure.REFUSED if is_refused else Failure.LOST, f"{name} {text}".strip()
 
 
 def _failure(kind: Failure, text: str) -> bytes:
-    return encode({"failure": kind, "text": text})
+    return encode({"failure": kind, "text": shown(text, _MOST_TEXT)})
 
 
 def serve(requests: socket.socket) -> None:
     """Answer until the other end is closed."""
     process = SignerProcess()
-    while datagram := requests.recv(MAX_BYTES):
-        answer = process.answer(datagram)
+    while True:
+        datagram, _, flags, _ = requests.recvmsg(MAX_BYTES)
+        if not datagram:
+            return
+        if flags & socket.MSG_TRUNC:
+            # The rest is gone, and a signature of the beginning would be one of something else.
+            answer = _failure(Failure.UNUSABLE, f"a request of more than {MAX_BYTES} bytes is not taken")
+        else:
+            answer = process.answer(datagram)
         if len(answer) > MAX_BYTES:
             answer = _failure(Failure.UNUSABLE, "the token holds too many objects to list")
         requests.send(answer)
@@ -152,12 +218,37 @@ def main() -> None:
     # The server's signals reach the whole process group; its processes end when those that use them do.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the PIN
-    threading.Thread(target=_end_with_owner, args=(lifeline_fd,), daemon=True).start()
+    _leave_no_memory()
+    _die_with_owner(lifeline_fd)
     with socket.socket(fileno=socket_fd) as requests:
         serve(requests)
     # Without C_Finalize: a library that hangs in it would outlive its owner.
     os._exit(0)
+
+
+def _leave_no_memory() -> None:
+    """Neither a core file nor a debugger of the same user gets to see the PIN."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # a C library without prctl
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _die_with_owner(lifeline_fd: int) -> None:
+    """End when the other end of this pipe is closed, which is the owner's end.
+
+    A thread waits for that. A library that hangs may hold the interpreter's lock, without which no thread runs; where
+    it can, the system kills the process.
+    """
+    threading.Thread(target=_end_with_owner, args=(lifeline_fd,), daemon=True).start()
+    if sys.platform == "linux":
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, fcntl.fcntl(lifeline_fd, fcntl.F_GETFL) | os.O_ASYNC)
+        poll = select.poll()  # not select(), which takes no descriptor beyond 1023
+        poll.register(lifeline_fd, select.POLLIN)
+        if poll.poll(0):  # closed before the system was told
+            os._exit(0)
 
 
 def _end_with_owner(lifeline_fd: int) -> None:

@@ -16,7 +16,7 @@ def signatures_per_second(
     opened = [opener()]
     try:
         with ThreadPoolExecutor(sessions) as threads:
-            opened += [future.result() for future in [threads.submit(opener) for _ in range(sessions - 1)]]
+            _open_others(opener, sessions - 1, threads, opened)
             for session in opened:
                 session.sign(key, wanted)
             began = time.perf_counter()
@@ -26,6 +26,18 @@ def signatures_per_second(
     finally:
         for session in opened:
             session.close()
+
+
+def _open_others(opener: SessionOpener, count: int, threads: ThreadPoolExecutor, opened: list[Session]) -> None:
+    """At once. Those that there are are in ``opened`` also where another one fails; raises what that one did."""
+    failures = []
+    for future in [threads.submit(opener) for _ in range(count)]:
+        if (error := future.exception()) is None:
+            opened.append(future.result())
+        else:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _count(session: Session, key: KeyRef, wanted: TokenSignature, until: float) -> int:

@@ -99,7 +99,7 @@ class Pkcs11KeyStore(KeyStore):
                 " pin-source"
             )
         for name in uri.ignored:
-            self._services.warn(f"{without_pin(key_uri)}: {name!r} after the question mark is not known and ignored")
+            self._services.warn(f"{without_pin(key_uri)}: {name!r} is no attribute that is known, and ignored")
         return uri
 
     async def _access(self, uri: Pkcs11Uri, key_uri: str) -> TokenAccess:

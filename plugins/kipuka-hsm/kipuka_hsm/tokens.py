@@ -8,6 +8,7 @@ from typing import Any
 from pkcs11 import SlotFlag, TokenFlag, exceptions
 
 from kipuka_hsm.objects import Refused
+from kipuka_hsm.text import shown
 
 _LOST = (exceptions.TokenNotPresent, exceptions.TokenNotRecognised, exceptions.DeviceRemoved)
 
@@ -28,11 +29,12 @@ def find_token(library: Any, texts: dict[str, str], slot_id: int | None) -> Any:
     matching = [token for token in tokens if _matches(token, texts, slot_id)]
     if len(matching) == 1:
         return matching[0]
-    wanted = ";".join(f"{name}={value}" for name, value in texts.items()) or "any token"
-    shown = ", ".join(_shown(token) for token in matching or tokens) or "none"
+    parts = [f"{name}={shown(value)}" for name, value in texts.items()]
+    wanted = ";".join(parts if slot_id is None else [*parts, f"slot-id={slot_id}"]) or "any token"
+    listed = ", ".join(_shown(token) for token in matching or tokens) or "none"
     if matching:
-        raise Refused(f"{len(matching)} tokens match {wanted}: {shown}; add serial=… of the right one")
-    raise NotThere(f"no token matches {wanted}; present: {shown}")
+        raise Refused(f"{len(matching)} tokens match {wanted}: {listed}; add serial=… of the right one")
+    raise NotThere(f"no token matches {wanted}; present: {listed}")
 
 
 def token_facts(token: Any) -> dict[str, Any]:
@@ -99,4 +101,5 @@ def _label(token: Any) -> str:
 
 
 def _shown(token: Any) -> str:
-    return f"token={_label(token)};serial={token.serial.decode('ascii', 'replace').strip()}"
+    serial = token.serial.decode("ascii", "replace").strip()
+    return f"token={_label(token)};serial={serial};slot-id={token.slot.slot_id}"

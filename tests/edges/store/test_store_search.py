@@ -257,12 +257,27 @@ async def test_no_combination_of_filters_scans_a_table_or_sorts_what_it_finds(
         lines = plans(filled[0], searches)
         if filters:  # of everything, a page is the last rows of the table
             assert [line for line in lines if line.startswith("SCAN c")] == [], (filters, lines)
-        by_few = {"serial_hex", "identity"} & set(filters)
-        if not by_few:
+        are_few = {"serial_hex", "identity"} & set(filters) or filters == {"status": SearchStatus.ACTIVE}
+        if not are_few:
             assert [line for line in lines if "TEMP B-TREE" in line] == [], (filters, lines)
         leader = next((name for name in LEADERS if name in filters), None)
         if leader is not None and not ({"status"} & set(filters) and leader in {"label", "ca_id"}):
             assert any(LEADERS[leader] in line for line in lines), (filters, lines)
+
+
+async def test_active_ones_are_found_by_what_has_not_expired_unless_they_are_many(
+    store: SqlStore, filled: tuple[str, list[RecordedCertificate]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among years of expired ones a few are left: a walk from the newest on would see them all."""
+    query = CertificateQuery(status=SearchStatus.ACTIVE)
+    found = []
+    for most, index in ((10_000, "ix_certificates_expiry_search"), (5, "ix_certificates_status_search")):
+        monkeypatch.setattr("kipuka_core.edges.store.certificate_search.COUNTED_AT_MOST", most)
+        with statements(store) as noted:
+            found.append((await store.page_of_certificates(query, PageWanted(limit=30))).items)
+        assert any(index in line for line in plans(filled[0], noted[-2:-1]))
+        assert any("ix_certificates_expiry_search" in line for line in plans(filled[0], noted[:1]))
+    assert found[0] == found[1]
 
 
 async def test_counting_scans_no_table_either(store: SqlStore, filled: tuple[str, list[RecordedCertificate]]) -> None:
