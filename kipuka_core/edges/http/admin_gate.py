@@ -83,7 +83,7 @@ class AdminGate:
         """The administrator whose bearer token this is, for a session. Raises NotAuthenticated and LockedOut."""
         administrator = self._tokens.administrator(f"Bearer {token}") if token else None
         if administrator is None:
-            refusal = NotAuthenticated("this is no bearer token of this server", code="wrong_token")
+            refusal = NotAuthenticated("the bearer token is not one of this server", code="wrong_token")
             await self.refused(scope, refusal, path=path)
             raise refusal
         return administrator
