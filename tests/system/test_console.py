@@ -643,3 +643,22 @@ def test_without_tokens_the_page_says_what_is_needed(tmp_path: Path) -> None:
         assert "client certificates only" in shown.text
         crafted = Form("/console/sign-in", "post", {"token": OPERATOR})
         assert Browser(system).send(crafted).status == 403
+
+
+def test_while_the_database_is_away_the_overview_says_so_and_the_rest_is_503(tmp_path: Path) -> None:
+    with admin_site(tmp_path) as site:
+        browser = Browser(site.system)
+        sign_in = browser.get("sign-in").form("/console/sign-in")
+        # Not by way of the overview, whose figures would be kept for some seconds.
+        taken = browser.send(sign_in, token=OPERATOR, next="/console/passwords")
+        form = browser.then(taken).form("/console/passwords")
+        database = site.system.deployment.database
+        with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+            connection.execute("ALTER TABLE otps RENAME TO otps_away")
+            connection.execute("ALTER TABLE certificates RENAME TO certificates_away")
+        for path in ("passwords", "certificates", "certificates/ff"):
+            answer = browser.ask("GET", f"/console/{path}")
+            assert "database is away" in page(answer, 503).text
+            assert answer.headers["retry-after"] == "30"
+        assert browser.send(form, entity_id="lost").status == 503
+        assert "The database is away." in browser.get().text
