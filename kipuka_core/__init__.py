@@ -48,6 +48,7 @@ from kipuka_core.model.identity import BasicCredentials, ClientIdentity, Offer, 
 from kipuka_core.model.key_type import KeyType
 from kipuka_core.model.label import EnrollmentRules, Label
 from kipuka_core.model.request import Connection, Csr, Operation
+from kipuka_core.model.signing_hash import SigningHash, signing_hash
 from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "Services",
     "Settings",
     "Signer",
+    "SigningHash",
     "StatusAuthority",
     "StatusTimes",
     "Template",
@@ -103,4 +105,5 @@ __all__ = [
     "app",
     "hookimpl",
     "read_secret_file",
+    "signing_hash",
 ]

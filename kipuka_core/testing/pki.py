@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 )
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID
 
+from kipuka_core.model.signing_hash import signing_hash
+
 _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "ecdsa256": ec.SECP256R1,
     "ecdsa384": ec.SECP384R1,
@@ -33,7 +35,6 @@ _KEY_USAGE_BITS = (
     "encipher_only",
     "decipher_only",
 )
-_Hash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 _OTHERS = {
     "ed25519": ed25519.Ed25519PrivateKey,
     "ed448": ed448.Ed448PrivateKey,
@@ -50,14 +51,6 @@ def make_key(key_type: str = "ecdsa256") -> CertificateIssuerPrivateKeyTypes:
     if key_type in _CURVES:
         return ec.generate_private_key(_CURVES[key_type]())
     return cast("CertificateIssuerPrivateKeyTypes", _OTHERS[key_type].generate())  # type: ignore[attr-defined]
-
-
-def signing_hash(key: CertificateIssuerPrivateKeyTypes) -> _Hash | None:
-    """The hash that belongs to a key: by curve for ECDSA, SHA-256 for RSA, None where there is none to choose."""
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        by_size: dict[int, _Hash] = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
-        return by_size.get(key.curve.key_size, hashes.SHA256())
-    return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None
 
 
 def name(common_name: str | None, **more: str) -> x509.Name:

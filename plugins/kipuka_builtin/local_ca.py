@@ -15,7 +15,7 @@ from typing import NoReturn, Self, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, CertificatePublicKeyTypes
 from cryptography.x509.oid import AuthorityInformationAccessOID
@@ -32,14 +32,15 @@ from kipuka_core import (
     Services,
     Settings,
     Signer,
+    SigningHash,
     StatusAuthority,
     StatusTimes,
     Template,
     Unavailable,
+    signing_hash,
 )
 from kipuka_core.model.key_usage import key_usage_extension
 
-_SIGNING_HASH = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 _SLOW_RSA_BITS = 3072
 _DAY_SECONDS = 86400
 _SHORTEST_SECONDS = 60
@@ -116,7 +117,7 @@ class LocalCa(CaBackend):
     ) -> None:
         self._chain = chain
         self._key = signer.private_key
-        self._hash = _signing_hash(signer.private_key)
+        self._hash = signing_hash(signer.private_key)
         self._run_blocking = signer.run_blocking or services.run_blocking
         self._hsm_backed = signer.hsm_backed
         self._blocking = signer.blocking or (
@@ -132,7 +133,7 @@ class LocalCa(CaBackend):
             ocsp_validity=timedelta(seconds=settings.ocsp_validity),
         )
         self._status_authorities = tuple(
-            StatusAuthority(issuer=issuer, signer=each, hash_algorithm=_signing_hash(each.private_key), times=times)
+            StatusAuthority(issuer=issuer, signer=each, hash_algorithm=signing_hash(each.private_key), times=times)
             for issuer, each in ((chain.issuing, signer), *previous)
         )
 
@@ -251,19 +252,8 @@ def _pointers(settings: LocalCaSettings) -> tuple[x509.ExtensionType, ...]:
     return tuple(pointers)
 
 
-def _signing_hash(key: CertificateIssuerPrivateKeyTypes) -> _SIGNING_HASH | None:
-    """The hash as strong as the key; EdDSA and ML-DSA bring their own."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        return hashes.SHA256()
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        return None
-    if key.curve.key_size <= 256:
-        return hashes.SHA256()
-    return hashes.SHA384() if key.curve.key_size <= 384 else hashes.SHA512()
-
-
 def _key_belongs_to(
-    key: CertificateIssuerPrivateKeyTypes, hash_algorithm: _SIGNING_HASH | None, certificate: x509.Certificate
+    key: CertificateIssuerPrivateKeyTypes, hash_algorithm: SigningHash | None, certificate: x509.Certificate
 ) -> bool:
     """Whether ``key`` signs what the certificate's key verifies, shown with a request that nobody gets to see."""
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hash_algorithm)
@@ -293,7 +283,7 @@ class _Loader:
             self._refuse(setting, str(error), error)
 
     async def _belongs(self, signer: Signer, certificate: x509.Certificate) -> bool:
-        hash_algorithm = _signing_hash(signer.private_key)
+        hash_algorithm = signing_hash(signer.private_key)
         run_blocking = signer.run_blocking or self._services.run_blocking
         answer: bool = await run_blocking(_key_belongs_to, signer.private_key, hash_algorithm, certificate)
         return answer

@@ -257,7 +257,11 @@ def test_a_backup_that_is_not_what_was_made_changes_nothing(
     assert not (tmp_path / "escaped").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no archive"), None])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no archive", gzip.compress(b"no archive"), None],
+    ids=["empty", "no archive", "compressed, no archive", "cut off"],
+)
 def test_what_is_no_backup_is_one_line(deployment: Deployment, tmp_path: Path, content: bytes | None) -> None:
     file = deployment.directory / "backup.tar.gz"
     if content is None:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kipuka_builtin.local_ca import PROVIDER, LocalCa, LocalCaSettings
 from kipuka_core import ConfigurationError
 from kipuka_core.model.key_usage import key_usage_extension
+from kipuka_core.model.signing_hash import signing_hash
 from kipuka_core.testing import pki
 from kipuka_core.testing.samples import write_private
 from kipuka_core.testing.services import make_services
@@ -66,4 +67,4 @@ def make_ca(common_name: str, extensions: Sequence[tuple[x509.ExtensionType, boo
     builder = builder.public_key(key.public_key()).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=90))
     for value, critical in extensions:
         builder = builder.add_extension(value, critical=critical)
-    return pki.Authority(builder.sign(key, pki.signing_hash(key)), key)
+    return pki.Authority(builder.sign(key, signing_hash(key)), key)

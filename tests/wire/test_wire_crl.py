@@ -7,7 +7,8 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kipuka_core.edges.status.signing import sign, signing_hash
+from kipuka_core.edges.status.signing import sign
+from kipuka_core.model.signing_hash import signing_hash
 from kipuka_core.testing.pki import Authority, make_root
 from kipuka_core.testing.samples import NOW
 from kipuka_core.wire.crl import certificate_list, crl_entry, tbs_cert_list

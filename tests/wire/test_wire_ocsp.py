@@ -11,7 +11,8 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kipuka_core.edges.status.signing import sign, signing_hash
+from kipuka_core.edges.status.signing import sign
+from kipuka_core.model.signing_hash import signing_hash
 from kipuka_core.testing.pki import make_root
 from kipuka_core.testing.samples import NOW
 from kipuka_core.wire.der import decode_extensions, element, sequence_elements, whole

@@ -16,8 +16,9 @@ from kipuka_core.domain.ports import RunBlocking, StatusAuthority
 from kipuka_core.domain.responder_certificate import VALIDITY, ResponderCertificates
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.status.crls import trouble_of
-from kipuka_core.edges.status.signing import SigningHash, sign, signing_hash
+from kipuka_core.edges.status.signing import sign
 from kipuka_core.errors import KipukaError, Unavailable
+from kipuka_core.model.signing_hash import SigningHash, signing_hash
 from kipuka_core.wire.signature_algorithms import signature_algorithm
 
 log = get_logger()

@@ -6,13 +6,11 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
+from kipuka_core.model.signing_hash import SigningHash
 from kipuka_core.wire.der import sequence_elements, whole
-
-SigningHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 
 
 def sign(key: CertificateIssuerPrivateKeyTypes, hash_algorithm: SigningHash | None, data: bytes) -> bytes:
@@ -26,17 +24,6 @@ def sign(key: CertificateIssuerPrivateKeyTypes, hash_algorithm: SigningHash | No
         return key.sign(data, ec.ECDSA(hash_algorithm))
     signature: bytes = key.sign(data)  # type: ignore[call-arg]  # EdDSA and ML-DSA take nothing else
     return signature
-
-
-def signing_hash(key: CertificateIssuerPrivateKeyTypes) -> SigningHash | None:
-    """The hash as strong as the key; None where the algorithm has none to choose."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        return hashes.SHA256()
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        return None
-    if key.curve.key_size <= 256:
-        return hashes.SHA256()
-    return hashes.SHA384() if key.curve.key_size <= 384 else hashes.SHA512()
 
 
 def is_crl_of(der: bytes, issuer: x509.Certificate, hash_algorithm: SigningHash | None) -> bool:

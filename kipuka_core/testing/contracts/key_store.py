@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 
 from kipuka_core.domain.ports import KeyStore, Signer
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.model.signing_hash import signing_hash
 from kipuka_core.testing.contracts.port import PATIENCE_SECONDS, PortContract
-from kipuka_core.testing.pki import name, signing_hash
+from kipuka_core.testing.pki import name
 from kipuka_core.testing.samples import NOW
 
 OpenKeyStore = Callable[[], AbstractAsyncContextManager[KeyStore]]

@@ -8,11 +8,9 @@ from typing import Any, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 
-from kipuka_core import ConfigurationError
+from kipuka_core import ConfigurationError, signing_hash
 from kipuka_hsm.text import shown
 
 ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
@@ -50,21 +48,12 @@ def parse_subject(text: str) -> x509.Name:
     return name
 
 
-def hash_for(public_key: Any) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
-    """The hash as strong as the key; Ed25519 brings its own."""
-    if isinstance(public_key, ed25519.Ed25519PublicKey):
-        return None
-    if isinstance(public_key, rsa.RSAPublicKey) or public_key.curve.key_size <= 256:
-        return hashes.SHA256()
-    return hashes.SHA384() if public_key.curve.key_size <= 384 else hashes.SHA512()
-
-
 def make_csr(key: Any, profile: CaProfile) -> x509.CertificateSigningRequest:
     """A CSR that asks for a CA certificate. Blocks."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(profile.subject)
     for extension in _extensions(profile.path_length):
         builder = builder.add_extension(extension, critical=True)
-    return builder.sign(key, hash_for(key.public_key()))
+    return builder.sign(key, signing_hash(key.public_key()))
 
 
 def make_self_signed(key: Any, profile: CaProfile, now: datetime) -> x509.Certificate:
@@ -131,7 +120,7 @@ def _certificate(
         builder = builder.add_extension(extension, critical=True)
     if issuer is not None:
         builder = builder.add_extension(_authority(issuer), critical=False)
-    return builder.sign(key, hash_for(key.public_key()))
+    return builder.sign(key, signing_hash(key.public_key()))
 
 
 def _end(now: datetime, days: int) -> datetime:

@@ -9,14 +9,16 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from kipuka_hsm.keys import SIGNING_MECHANISMS, TokenEcKey, TokenKey, TokenRsaKey, TokenSignature
+from kipuka_core import signing_hash
+from kipuka_hsm.keys import SIGNING_MECHANISMS, TokenKey, TokenRsaKey, TokenSignature
 
 
 def arguments_for(key: TokenKey) -> tuple[Any, ...]:
     """What ``sign`` and ``verify`` of a key of this kind take after the data."""
     if isinstance(key, TokenRsaKey):
         return (padding.PKCS1v15(), hashes.SHA256())
-    return (ec.ECDSA(_hash_for(key.key_size)),) if isinstance(key, TokenEcKey) else ()
+    hash_algorithm = signing_hash(key.public_key())
+    return () if hash_algorithm is None else (ec.ECDSA(hash_algorithm),)
 
 
 def probe(key: TokenKey) -> bool:
@@ -41,9 +43,3 @@ def wanted_by(key: TokenKey) -> TokenSignature:
 
     type(key)(key.public_key(), remember, SIGNING_MECHANISMS).sign(secrets.token_bytes(600), *arguments_for(key))
     return asked[0]
-
-
-def _hash_for(bits: int) -> hashes.HashAlgorithm:
-    if bits <= 256:
-        return hashes.SHA256()
-    return hashes.SHA384() if bits <= 384 else hashes.SHA512()

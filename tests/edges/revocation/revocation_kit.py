@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
-from kipuka_core.testing.pki import Authority, Leaf, key_pem, signing_hash
+from kipuka_core.model.signing_hash import signing_hash
+from kipuka_core.testing.pki import Authority, Leaf, key_pem
 from kipuka_core.testing.server import wait_until
 
 DAY = timedelta(days=1)

@@ -23,12 +23,12 @@ from kipuka_core.edges.events import ConfiguredSink, Events
 from kipuka_core.edges.status.crls import CrlPublisher
 from kipuka_core.edges.status.ocsp import OcspAnswer, OcspDesk
 from kipuka_core.edges.status.responder import Responder
-from kipuka_core.edges.status.signing import signing_hash
 from kipuka_core.edges.store import SqlStore
 from kipuka_core.edges.store.revocations import count_change
 from kipuka_core.errors import Unavailable
 from kipuka_core.model.event import CertificateRevoked
 from kipuka_core.model.fingerprints import issuer_key_id
+from kipuka_core.model.signing_hash import signing_hash
 from kipuka_core.testing.pki import Authority, make_root
 from tests.edges.store.store_samples import Clock, issued_event, record
 
