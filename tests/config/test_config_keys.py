@@ -56,6 +56,7 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "admin.bearer_token_file": (None, '"token"', Path("/conf/token")),
     "admin.client_auth.mode": ("required", '"optional"\ntrust_anchors = "a"', "optional"),
     "admin.client_auth.trust_anchors": ((), '"a"', (Path("/conf/a"),)),
+    "admin.console": (True, "false", False),
     "admin.tls.cert": (None, '"c"\nkey = "k"', Path("/conf/c")),
     "admin.tls.key": (None, '"k"\ncert = "c"', Path("/conf/k")),
     "admin.tls.min_version": (None, '"1.3"', "1.3"),
