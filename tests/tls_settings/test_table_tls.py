@@ -48,6 +48,7 @@ def together(settings: Mapping[str, str | None], sees: Mapping[str, object]) -> 
 
 TLS13 = "TLS_AES_256_GCM_SHA384"
 LIVE, PAGE, CHANGE = "GET /admin/health/live", "GET /admin/health", "POST /admin/health"
+CONSOLE = "GET /console/"
 ADMINS = {"admin.client_auth.trust_anchors": '"admin-ca.pem"'}
 ANA, BEN = '["O=Example,CN=Ana", "CN=Ana,O=Example"]', '["CN=Ben,O=Example"]'
 OPEN_KEY = {"warnings about tls/open.key": ["tls/open.key: mode 0644 lets others use it; run: chmod 0600 tls/open.key"]}
@@ -110,6 +111,7 @@ SERVED = [
             "admin.client_auth.mode": {"admin: is asked": True, f"{LIVE} without certificate": NO_CONNECTION},
             "admin.client_auth.trust_anchors": {f"{PAGE} Ana": 200, f"{LIVE} device": NO_CONNECTION},
             "admin.operators": {f"{CHANGE} Ana": 405, f"{CHANGE} Ben": 405},
+            "admin.console": {f"{CONSOLE} Ana": 200},
             "admin.tls.cert": {"admin: chain": ["rsa", "Site Server CA"]},
             "admin.tls.key": {"admin: suites": RSA[:2]},
             "admin.tls.cipher_suites": {"admin: suites": RSA[:2]},
@@ -186,6 +188,7 @@ SERVED = [
             **ADMINS,
             "admin.operators": ANA,
             "admin.viewers": BEN,
+            "admin.console": "false",
         },
         {
             "tls.key_password_file": {"chain": ["locked", "Site Server CA"]},
@@ -199,6 +202,7 @@ SERVED = [
             },
             "admin.operators": {f"{CHANGE} Ana": 405},
             "admin.viewers": {f"{PAGE} Ben": 200, f"{CHANGE} Ben": 403},
+            "admin.console": {f"{CONSOLE} Ana": 404},
         },
     ),
     *together(

@@ -33,6 +33,7 @@ from tests.tls_settings.settings_kit import (
 )
 
 HEALTH = "/admin/health"
+CONSOLE = "/console/"
 PASSWORD = "password of a test"  # a key's
 TLS = ("1.2", "1.3")
 PASSWORD_VARIABLE = "KIPUKA_TEST_TLS_KEY_PASSWORD"
@@ -208,7 +209,7 @@ VIEWS: dict[str, View] = {
     **{client: partial(status, listener="est", path=CACERTS, client=client) for client in (*CLIENTS, "own device")},
     **{
         f"{method} {path} {client}": partial(status, listener="admin", path=path, client=client, method=method)
-        for method, path in (("GET", LIVE), ("GET", HEALTH), ("POST", HEALTH))
+        for method, path in (("GET", LIVE), ("GET", HEALTH), ("POST", HEALTH), ("GET", CONSOLE))
         for client in CLIENTS
     },
     **{
