@@ -153,12 +153,15 @@ class Pool:
     def _use(self, work: Callable[[Session, float], Any], lasting: frozenset[Failure], deadline: float | None) -> Any:
         until = time.monotonic() + self.limits.budget_seconds
         until = until if deadline is None else min(until, deadline)
-        for _ in range(_TRIES):
+        tries = 0
+        while tries < _TRIES:
             session = self._take(until)
+            tries += 1
             try:
                 result = work(session, until - time.monotonic())
             except ProcessGone as error:
                 self._lose(session, str(error))
+                tries -= not error.was_asked  # it had ended before, while nobody looked
                 continue
             except TokenFailed as error:
                 if error.kind in lasting:
@@ -207,17 +210,13 @@ class Pool:
         return self.open_session(lambda: self._closed)
 
     def _take(self, until: float) -> Session:
-        while True:
-            with self._lock:
-                while not self._idle:
-                    rest = until - time.monotonic()
-                    if self._closed or rest <= 0 or (self._is_hopeless and not self._all):
-                        raise self._unavailable()
-                    self._freed.wait(rest)
-                session = self._idle.pop()
-            if not session.is_gone:
-                return session
-            self._lose(session, "a signer process has ended")
+        with self._lock:
+            while not self._idle:
+                rest = until - time.monotonic()
+                if self._closed or rest <= 0 or (self._is_hopeless and not self._all):
+                    raise self._unavailable()
+                self._freed.wait(rest)
+            return self._idle.pop()
 
     def _put(self, session: Session) -> None:
         with self._lock:

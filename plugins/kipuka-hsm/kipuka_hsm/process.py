@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from kipuka_hsm.messages import MAX_BYTES, Failure, SignRequest, decode, decode_
 
 _LOOKS_SECRET = re.compile(r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|PIN)(?:$|_)", re.IGNORECASE)
 _END_SECONDS = 5.0
+_SHORTEST_SECONDS = 0.001
 _START_SECONDS = 30.0
 """For the interpreter: a busy machine is no reason to think that a token hangs."""
 
@@ -31,7 +33,14 @@ class TokenFailed(Exception):
 
 
 class ProcessGone(Exception):
-    """The process crashed, or was killed because it took too long; the text says which."""
+    """The process crashed, or was killed because it took too long; the text says which.
+
+    ``was_asked``: it had the request by then.
+    """
+
+    def __init__(self, text: str, *, was_asked: bool = True) -> None:
+        super().__init__(text)
+        self.was_asked = was_asked
 
 
 class Process:
@@ -66,6 +75,7 @@ class Process:
         self._requests = ours
         self._poll = select.poll()
         self._poll.register(ours, select.POLLIN)
+        self._limit_seconds = 0.0
         self._closing = threading.Lock()
 
     @property
@@ -98,18 +108,29 @@ class Process:
     def _exchange(self, datagram: bytes, timeout_seconds: float) -> bytes:
         if len(datagram) > MAX_BYTES:
             raise TokenFailed(Failure.REFUSED, f"{len(datagram)} bytes are more than a signer process takes")
+        self._set_limit(max(timeout_seconds, _SHORTEST_SECONDS))
         try:
             self._requests.send(datagram)
-            answered = self._poll.poll(max(timeout_seconds, 0.0) * 1000)
-            answer = self._requests.recv(MAX_BYTES) if answered else b""
         except OSError:
-            answered, answer = [(0, 0)], b""
-        if not answered:
+            raise ProcessGone(self._how_it_ended(), was_asked=False) from None
+        try:
+            answer = self._requests.recv(MAX_BYTES)
+        except BlockingIOError:
             self.kill()
-            raise ProcessGone(f"the token gave no answer within {timeout_seconds:g} s")
+            raise ProcessGone(f"the token gave no answer within {timeout_seconds:g} s") from None
+        except OSError:
+            answer = b""
         if not answer:
             raise ProcessGone(self._how_it_ended())
         return answer
+
+    def _set_limit(self, seconds: float) -> None:
+        """For the next answers. The kernel's own limit: looking before each one would be a system call more."""
+        if seconds != self._limit_seconds:
+            whole = int(seconds)
+            limit = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))  # struct timeval
+            self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            self._limit_seconds = seconds
 
     def kill(self) -> None:
         """End it at once, whatever it is doing; also a second time."""
