@@ -37,7 +37,15 @@ async def kill_signers() -> None:
     found = signer_processes(os.getpid())
     for process in found:
         os.kill(process, signal.SIGKILL)
-    await until(lambda: all(is_gone(process) for process in found))
+    await until(lambda: all(has_ended(process) for process in found))
+
+
+def has_ended(process: int) -> bool:
+    """Whether its sockets are closed: its first thread may have ended while another one has not."""
+    try:
+        return is_gone(process) and len(list(Path(f"/proc/{process}/task").iterdir())) <= 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def highest_descriptor() -> int:

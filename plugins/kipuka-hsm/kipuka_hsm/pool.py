@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -240,13 +240,17 @@ class Pool:
         with self._lock:
             if session not in self._all:
                 return
-            self._all.discard(session)
-            self._lost += 1
-            self._losses += 1
-            self._problem = problem
-            self._freed.notify_all()
-            self._to_mend.notify()
+            self._count_lost([session], problem)
         self._tell_loss()
+
+    def _count_lost(self, sessions: Sequence[Session], problem: str) -> None:
+        """While the lock is held."""
+        self._all.difference_update(sessions)
+        self._lost += len(sessions)
+        self._losses += len(sessions)
+        self._problem = problem
+        self._freed.notify_all()
+        self._to_mend.notify()
 
     def _lose_idle(self, problem: str) -> None:
         with self._lock:
@@ -257,9 +261,14 @@ class Pool:
     def _drop_dead(self) -> None:
         with self._lock:
             dead = [session for session in self._idle if session.is_gone]
+            if not dead:
+                return
+            # Counted at once: no session is neither idle nor lost, which would look as if all were well.
             self._idle = [session for session in self._idle if session not in dead]
+            self._count_lost(dead, "a signer process has ended")
         for session in dead:
-            self._lose(session, "a signer process has ended")
+            session.close()
+        self._tell_loss()
 
     def _tell_loss(self) -> None:
         with self._lock:
