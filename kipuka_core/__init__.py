@@ -28,6 +28,7 @@ from kipuka_core.errors import (
     Unavailable,
     WrongSecret,
 )
+from kipuka_core.hooks.directories import sync_directory
 from kipuka_core.hooks.durations import Duration
 from kipuka_core.hooks.provider import Provider, Services, Settings
 from kipuka_core.hooks.secret_files import read_secret_file
@@ -106,4 +107,5 @@ __all__ = [
     "hookimpl",
     "read_secret_file",
     "signing_hash",
+    "sync_directory",
 ]

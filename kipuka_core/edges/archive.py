@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kipuka_core.hooks.directories import sync_directory
+
 
 def append(file: Path, records: Iterable[dict[str, Any]]) -> None:
     """Add records to a file that belongs to its owner alone, and is made if need be. Raises OSError.
@@ -24,12 +26,4 @@ def append(file: Path, records: Iterable[dict[str, Any]]) -> None:
         archive.flush()
         os.fsync(archive.fileno())
     if is_new:
-        _sync_directory(file.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(file.parent)

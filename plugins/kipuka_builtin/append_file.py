@@ -8,6 +8,8 @@ from collections.abc import Callable
 from errno import EACCES, ENOENT, ENOSPC
 from pathlib import Path
 
+from kipuka_core import sync_directory
+
 
 class AppendFile:
     """Whole lines, appended and synchronised. Blocking, and for one thread at a time.
@@ -72,16 +74,8 @@ def check_appendable(path: Path) -> None:
 def _open(path: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _sync_directory(path.parent)  # a new file is only there after a power cut when its directory is on disk
+        sync_directory(path.parent)  # a new file is only there after a power cut when its directory is on disk
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

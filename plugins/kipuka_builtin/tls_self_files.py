@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 from kipuka_builtin.private_files import load_private_key
-from kipuka_core import ConfigurationError, Unavailable
+from kipuka_core import ConfigurationError, Unavailable, sync_directory
 from kipuka_core.hooks.secret_files import GROUP_AND_OTHERS, read_file, shown
 
 _CURRENT = "current"
@@ -105,7 +105,7 @@ class PairDirectory:
             link.unlink(missing_ok=True)
             link.symlink_to(file.name)
             link.replace(self.path / _CURRENT)
-            _sync(self.path)
+            sync_directory(self.path)
             self._remove_all_but({_LOCK, _CURRENT, file.name, before.name if before else ""})
         except OSError as error:
             raise _unwritable(self.path, error) from None
@@ -169,14 +169,6 @@ def _write_durably(file: Path, content: bytes) -> None:
         opened.write(content)
         opened.flush()
         os.fsync(opened.fileno())
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigurationError:

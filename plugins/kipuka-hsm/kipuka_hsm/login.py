@@ -18,11 +18,11 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 
-from kipuka_core import ConfigurationError
+from kipuka_core import ConfigurationError, sync_directory
 from kipuka_hsm.pins import Pin
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
@@ -92,31 +92,28 @@ class LoginGuard:
 
     def about_to_try(self, token_serial: str, pin: Pin) -> None:
         """Remember it as one that may be wrong, durably. Raises ConfigurationError: then it must not be tried."""
-        memory = self._read(token_serial)
-        hashed = self._hash(pin, memory.salt)
-        others = tuple(each for each in memory.refused if each != hashed)[-_MOST_REMEMBERED:]
-        self._write(token_serial, replace(memory, refused=(*others, hashed), worked=memory.worked))
+        self._remember(token_serial, pin, is_refused=True)
 
     def refused(self, token_serial: str, pin: Pin) -> None:
         """The token says that it is wrong, also one that has worked before. Raises ConfigurationError."""
-        memory = self._read(token_serial)
-        hashed = self._hash(pin, memory.salt)
-        others = tuple(each for each in memory.refused if each != hashed)[-_MOST_REMEMBERED:]
-        worked = "" if memory.worked == hashed else memory.worked
-        self._write(token_serial, replace(memory, refused=(*others, hashed), worked=worked))
+        self._remember(token_serial, pin, is_refused=True)
 
     def accepted(self, token_serial: str, pin: Pin) -> None:
         """It is right. Raises ConfigurationError."""
-        memory = self._read(token_serial)
-        hashed = self._hash(pin, memory.salt)
-        others = tuple(each for each in memory.refused if each != hashed)
-        self._write(token_serial, replace(memory, refused=others, worked=hashed))
+        self._remember(token_serial, pin, is_refused=False, has_worked=True)
 
     def not_judged(self, token_serial: str, pin: Pin) -> None:
         """The token did not look at it. Raises ConfigurationError."""
+        self._remember(token_serial, pin, is_refused=False)
+
+    def _remember(self, token_serial: str, pin: Pin, *, is_refused: bool, has_worked: bool = False) -> None:
         memory = self._read(token_serial)
         hashed = self._hash(pin, memory.salt)
-        self._write(token_serial, replace(memory, refused=tuple(each for each in memory.refused if each != hashed)))
+        refused = tuple(each for each in memory.refused if each != hashed)
+        if is_refused:
+            refused = (*refused[-_MOST_REMEMBERED:], hashed)
+        others_worked = "" if is_refused and memory.worked == hashed else memory.worked
+        self._write(token_serial, _Memory(memory.salt, refused, hashed if has_worked else others_worked))
 
     def file(self, token_serial: str) -> Path:
         """The memory of one token; removing it forgets everything."""
@@ -164,7 +161,7 @@ class LoginGuard:
                     opened.flush()
                     os.fsync(opened.fileno())
                 fresh.replace(file)
-                _sync(self.directory)
+                sync_directory(self.directory)
             finally:
                 fresh.unlink(missing_ok=True)
         except OSError as error:
@@ -177,11 +174,3 @@ class LoginGuard:
         if known_as not in self._hashes:
             self._hashes[known_as] = hashlib.scrypt(pin.text.encode(), salt=bytes.fromhex(salt), **_SCRYPT).hex()
         return self._hashes[known_as]
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

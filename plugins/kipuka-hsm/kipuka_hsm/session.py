@@ -132,7 +132,7 @@ class SessionOpener:
     def _loaded(self) -> Process:
         process = Process(self.hidden_variables, self.passed_variables)
         try:
-            process.ask({"do": "tokens", "library": self.library}, self.timeout_seconds)
+            process.ask({"do": "load", "library": self.library}, self.timeout_seconds)
         except BaseException:
             process.kill()
             raise
@@ -146,9 +146,8 @@ class SessionOpener:
         if not token["login_required"]:
             process.ask({"do": "login", "pin": None, "rw": self.rw}, self.timeout_seconds)
             return
-        pin, source = self._pin(token)
-        serial = token["serial"]
-        is_new = self.guard.standing(serial, pin) is PinStanding.NEW
+        pin, source, standing = self._pin(token)
+        serial, is_new = token["serial"], standing is PinStanding.NEW
         if is_new:
             self.guard.about_to_try(serial, pin)
         try:
@@ -176,15 +175,16 @@ class SessionOpener:
             f" is right, remove {self.guard.file(token['serial'])}",
         )
 
-    def _pin(self, token: dict[str, Any]) -> tuple[Pin, PinSource]:
-        """The PIN, if it may be tried, and where it is from. Raises ConfigurationError."""
+    def _pin(self, token: dict[str, Any]) -> tuple[Pin, PinSource, PinStanding]:
+        """The PIN, if it may be tried, where it is from, and what is known of it. Raises ConfigurationError."""
         name = f"token {token['label']!r}"
         if self.pin is None:
             raise ConfigurationError(name, "wants a PIN: set hsm.pin_file, or pin-source in the key's URI")
         if token["pin_locked"]:
             raise ConfigurationError(name, "has locked its user PIN; unlock it with its security officer's PIN")
         pin = self.pin.read()
-        if self.guard.standing(token["serial"], pin) is PinStanding.REFUSED:
+        standing = self.guard.standing(token["serial"], pin)
+        if standing is PinStanding.REFUSED:
             raise ConfigurationError(
                 self.pin.where,
                 f"holds a PIN that {name} has refused before, or answered in no clear way; it is not tried again:"
@@ -194,7 +194,7 @@ class SessionOpener:
             raise ConfigurationError(
                 name, "locks itself at the next wrong PIN; log in once with its own tools, then start again"
             )
-        return pin, self.pin
+        return pin, self.pin, standing
 
 
 _WRONG_PIN = frozenset({"PinIncorrect", "PinInvalid", "PinLenRange"})

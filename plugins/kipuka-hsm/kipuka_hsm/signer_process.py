@@ -95,6 +95,7 @@ class SignerProcess:
         self._keys: list[Any] = []
         self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "ready": lambda _: {},
+            "load": self._load_only,
             "tokens": self._tokens,
             "open": self._open,
             "login": self._login,
@@ -125,6 +126,10 @@ class SignerProcess:
         except (RuntimeError, OSError) as error:  # dlopen or dlsym: its text names the file or the symbol
             raise Refused(f"the library {path} is no PKCS#11 module that can be loaded: {error}") from error
         return self._library
+
+    def _load_only(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._load(request["library"])
+        return {}
 
     def _tokens(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"tokens": list_tokens(self._load(request["library"]))}
