@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.hsm.softhsm import LIBRARY, FaultyModule, SoftHsm, make_softhsm
+from tests.hsm.softhsm import LIBRARY, FaultyModule, SoftHsm, build_faulty_module, make_softhsm
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,10 +28,7 @@ def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHsm:
 
 @pytest.fixture(scope="session")
 def faulty_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tmp_path_factory.mktemp("faulty") / "faulty.so"
-    source = Path(__file__).with_name("faulty.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source, "-ldl"], check=True)
-    return library
+    return build_faulty_module(tmp_path_factory.mktemp("faulty") / "faulty.so")
 
 
 @pytest.fixture

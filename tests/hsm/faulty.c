@@ -5,6 +5,7 @@
  *   crash           end the process by SIGSEGV
  *   return 0xNN     return this CK_RV without asking the module behind
  *   …-once          the same for one call only: the orders are taken away first
+ *   wait N          take N milliseconds more, without the processor's time
  *   most N          (C_OpenSession) CKR_SESSION_COUNT when N files "session.*" lie beside the orders already
  * FAULTY_CALLS: a file to which the name of every watched call is appended.
  */
@@ -61,6 +62,8 @@ static int misbehave(const char *name, rv_t *rv) {
                 pause();
         if (!strcmp(what, "crash"))
             raise(SIGSEGV);
+        if (!strcmp(what, "wait"))
+            usleep((useconds_t)value * 1000);
         if (!strcmp(what, "return")) {
             *rv = value;
             found = 1;

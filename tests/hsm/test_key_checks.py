@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kipuka_core import ConfigurationError
 from kipuka_core.testing.pki import make_key
 from kipuka_core.testing.services import make_services
-from kipuka_hsm.keys import SIGNING_MECHANISMS, TokenSignature, public_key_of, token_key
-from kipuka_hsm.messages import MAX_DATA_BYTES, decode, encode
+from kipuka_hsm.keys import SIGNING_MECHANISMS, public_key_of, token_key
+from kipuka_hsm.messages import MAX_DATA_BYTES, TokenSignature, decode, encode
 from kipuka_hsm.store import PROVIDER
 from tests.hsm.softhsm import LIBRARY, PIN, SoftHsm
 

@@ -18,7 +18,17 @@ from pkcs11 import exceptions
 
 from kipuka_core.testing.pki import make_key
 from kipuka_core.testing.server import wait_until
-from kipuka_hsm.messages import MAX_BYTES, MAX_DATA_BYTES, SignRequest, decode, encode, encode_sign
+from kipuka_hsm.messages import (
+    MAX_BYTES,
+    MAX_DATA_BYTES,
+    Failure,
+    TokenSignature,
+    decode,
+    encode,
+    read_sign_head,
+    sign_head,
+)
+from kipuka_hsm.process import Process, TokenFailed
 from kipuka_hsm.signer_process import SignerProcess, judged
 from tests.hsm.softhsm import LIBRARY, PIN, FaultyModule, SoftHsm
 
@@ -117,13 +127,31 @@ def test_a_request_that_is_too_long_is_never_cut() -> None:
 
 
 def test_what_does_not_fit_into_a_request_is_an_error() -> None:
-    fits = SignRequest(65535, "SHA256_RSA_PKCS_PSS", bytes(MAX_DATA_BYTES), "SHA256", 65535)
-    assert len(encode_sign(fits)) <= MAX_BYTES
-    with pytest.raises(ValueError, match="too many to be signed at once"):
-        encode_sign(fits._replace(data=bytes(MAX_DATA_BYTES + 1)))
-    for wrong in (fits._replace(key=65536), fits._replace(salt_bytes=65536), fits._replace(salt_bytes=-1)):
+    wanted = TokenSignature("SHA256_RSA_PKCS_PSS", b"", "SHA256", 65535)
+    head = sign_head(65535, wanted)
+    assert len(head) + MAX_DATA_BYTES <= MAX_BYTES
+    assert read_sign_head(head) == (65535, wanted)
+    for number, wrong in (
+        (65536, wanted),
+        (0, wanted._replace(salt_bytes=65536)),
+        (0, wanted._replace(salt_bytes=-1)),
+        (0, wanted._replace(mechanism="X" * 256)),
+        (0, wanted._replace(pss_hash="X" * 250)),
+    ):
         with pytest.raises(ValueError, match="out of range"):
-            encode_sign(wrong)
+            sign_head(number, wrong)
+
+
+def test_more_data_than_fits_is_refused_and_costs_no_session(hsm: SoftHsm) -> None:
+    hsm.import_key("issuing", make_key())
+    process = Process()
+    try:
+        with pytest.raises(TokenFailed, match="too many to be signed at once") as refused:
+            process.sign(sign_head(0, TokenSignature("ECDSA", b"")), bytes(MAX_DATA_BYTES + 1), 5)
+        assert refused.value.kind is Failure.REFUSED
+        assert not process.is_gone
+    finally:
+        process.kill()
 
 
 @settings(deadline=None)
@@ -148,7 +176,7 @@ def test_what_asking_again_does_not_change_is_refused(hsm: SoftHsm, faulty: Faul
         process.log_in(faulty.library)
         number = process.ask("find", label="issuing", id=None)["number"]
         faulty.order(f"C_SignInit return {REFUSED[name]:#x}")
-        answer = process.raw(encode_sign(SignRequest(number, "ECDSA", bytes(32))))
+        answer = process.raw(sign_head(number, TokenSignature("ECDSA", b"")) + bytes(32))
         assert (answer["failure"], answer["text"]) == ("refused", name)
 
 
@@ -161,7 +189,7 @@ def test_a_pin_is_refused_at_a_login_only(hsm: SoftHsm, faulty: FaultyModule, na
         faulty.order(f"C_SignInit return {PIN_CODES[name]:#x}")
         process.log_in(faulty.library)
         number = process.ask("find", label="issuing", id=None)["number"]
-        answer = process.raw(encode_sign(SignRequest(number, "ECDSA", bytes(32))))
+        answer = process.raw(sign_head(number, TokenSignature("ECDSA", b"")) + bytes(32))
         assert answer == {"failure": "unusable", "text": name}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kipuka_core import Event, Services, TokenHealth
 from kipuka_hsm.events import announcement, logged_in
-from kipuka_hsm.keys import TokenSignature
 from kipuka_hsm.login import LoginGuard
+from kipuka_hsm.messages import TokenSignature
 from kipuka_hsm.modules import module_named, module_path, usual_module
 from kipuka_hsm.pins import (
     PinSource,

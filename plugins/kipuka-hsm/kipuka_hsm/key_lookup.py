@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from kipuka_core import ConfigurationError, Services
-from kipuka_hsm.keys import TokenKey, TokenSignature, public_key_of, token_key
-from kipuka_hsm.messages import to_bytes
+from kipuka_hsm.keys import TokenKey, public_key_of, token_key
+from kipuka_hsm.messages import TokenSignature, to_bytes
 from kipuka_hsm.session import KeyRef
 
 

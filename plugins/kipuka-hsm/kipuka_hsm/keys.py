@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
 from cryptography import x509
@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 from kipuka_core import ConfigurationError
-from kipuka_hsm.messages import MAX_DATA_BYTES, to_bytes
+from kipuka_hsm.messages import MAX_DATA_BYTES, TokenSignature, to_bytes
 
+Buffer = bytes | bytearray | memoryview
 _DIGEST_INFO = {
     "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
     "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
@@ -31,22 +32,14 @@ SIGNING_MECHANISMS = (
     .union(f"ECDSA_{hash_name}" for hash_name in ("SHA256", "SHA384", "SHA512"))
 )
 """What is used of PKCS#11, where a token has it; hashing is done outside where it can be."""
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_HASHED: dict[Any, Callable[[Buffer], Any]] = {
+    hashes.SHA256: hashlib.sha256,
+    hashes.SHA384: hashlib.sha384,
+    hashes.SHA512: hashlib.sha512,
+}
 _ED25519_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class TokenSignature:
-    """A signature that is wanted: a mechanism by its name in PKCS#11, without ``CKM_``, and what it is given."""
-
-    mechanism: str
-    data: bytes
-    pss_hash: str = ""
-    """Empty: no PSS."""
-    salt_bytes: int = 0
-
-
-Buffer = bytes | bytearray | memoryview
 Sign = Callable[[TokenSignature], bytes]
 """Has the token sign; called in a worker thread. Raises Unavailable."""
 
@@ -146,9 +139,12 @@ class TokenEcKey(_TokenKey, ec.EllipticCurvePrivateKey):
     def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         """As cryptography's: DER. Raises UnsupportedAlgorithm for what the token cannot, and Unavailable."""
         algorithm = getattr(signature_algorithm, "algorithm", None)
-        mechanism = self._first_of("ECDSA", f"ECDSA_{_hash_name(algorithm).upper()}")
-        digested = _digest(data, algorithm) if mechanism == "ECDSA" else _whole(data, algorithm)
-        raw = self._sign(TokenSignature(mechanism, digested))
+        if "ECDSA" in self._mechanisms:
+            wanted = TokenSignature("ECDSA", _digest(data, algorithm))
+        else:
+            mechanism = self._first_of(f"ECDSA_{_hash_name(algorithm).upper()}")
+            wanted = TokenSignature(mechanism, _whole(data, algorithm))
+        raw = self._sign(wanted)
         half = len(raw) // 2
         return utils.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
 
@@ -268,10 +264,15 @@ def _salt_bytes(pss: padding.PSS, algorithm: Any, key_bits: int) -> int:
 
 
 def _hash_of(algorithm: Any) -> hashes.HashAlgorithm:
-    found = algorithm._algorithm if isinstance(algorithm, utils.Prehashed) else algorithm  # noqa: SLF001
-    if not isinstance(found, _HASHES):
-        raise UnsupportedAlgorithm("signatures are made with SHA-256, SHA-384 and SHA-512 only")
-    return found
+    found: Any = algorithm._algorithm if isinstance(algorithm, utils.Prehashed) else algorithm  # noqa: SLF001
+    if type(found) not in _HASHED:
+        raise _unknown_hash()
+    hash_algorithm: hashes.HashAlgorithm = found
+    return hash_algorithm
+
+
+def _unknown_hash() -> UnsupportedAlgorithm:
+    return UnsupportedAlgorithm("signatures are made with SHA-256, SHA-384 and SHA-512 only")
 
 
 def _hash_name(algorithm: Any) -> str:
@@ -279,14 +280,16 @@ def _hash_name(algorithm: Any) -> str:
 
 
 def _digest(data: Buffer, algorithm: Any) -> bytes:
+    hashed = _HASHED.get(type(algorithm))
+    if hashed is not None:
+        digest: bytes = hashed(data).digest()
+        return digest
     if isinstance(algorithm, utils.Prehashed):
         wanted_bytes = _hash_of(algorithm).digest_size
         if len(data) != wanted_bytes:
             raise UnsupportedAlgorithm(f"{len(data)} bytes are no hash of {_hash_name(algorithm)}, of {wanted_bytes}")
         return bytes(data)
-    digest = hashes.Hash(_hash_of(algorithm))
-    digest.update(data)
-    return digest.finalize()
+    raise _unknown_hash()
 
 
 def _whole(data: Buffer, algorithm: Any) -> bytes:

@@ -15,6 +15,8 @@ MAX_BYTES = 160_000
 """Below the smallest send buffer that Linux gives a socket."""
 MAX_DATA_BYTES = MAX_BYTES - 1024
 """What is signed at once; a signature's request takes less than the difference for all else."""
+MAX_SIGN_ANSWER_BYTES = 16_384
+"""A signature, or the line that says why there is none; small, for memory is set aside for each."""
 
 
 class Failure(StrEnum):
@@ -36,40 +38,43 @@ class Failure(StrEnum):
 
 _SIGN, _SIGNATURE = 1, 2
 """First bytes; JSON begins with a brace."""
-_SIGN_HEAD = struct.Struct("!BHHBB")
+_SIGN_NUMBERS = struct.Struct("!HHB")
+_HEAD_AT = 2
 
 
-class SignRequest(NamedTuple):
-    """The key by its number, the names of the mechanism and of the hash of PSS (empty without PSS), the data."""
+class TokenSignature(NamedTuple):
+    """A signature that is wanted: a mechanism by its name in PKCS#11, without ``CKM_``, and what it is given."""
 
-    key: int
     mechanism: str
     data: bytes
     pss_hash: str = ""
+    """Empty: no PSS."""
     salt_bytes: int = 0
 
 
-def encode_sign(wanted: SignRequest) -> bytes:
-    """The request as a datagram. Raises ValueError for data that is too long for one, or numbers that are."""
-    if len(wanted.data) > MAX_DATA_BYTES:
-        raise ValueError(f"{len(wanted.data)} bytes are too many to be signed at once; {MAX_DATA_BYTES} are possible")
+def sign_head(key_number: int, wanted: TokenSignature) -> bytes:
+    """How the requests begin that differ in their data only, which follows. Raises ValueError for numbers too large."""
     mechanism, pss_hash = wanted.mechanism.encode(), wanted.pss_hash.encode()
     try:
-        head = _SIGN_HEAD.pack(_SIGN, wanted.key, wanted.salt_bytes, len(mechanism), len(pss_hash))
-    except struct.error:
-        raise ValueError(f"key {wanted.key} or its {wanted.salt_bytes} bytes of salt are out of range") from None
-    return head + mechanism + pss_hash + wanted.data
+        head = _SIGN_NUMBERS.pack(key_number, wanted.salt_bytes, len(mechanism)) + mechanism + pss_hash
+        return bytes((_SIGN, len(head))) + head
+    except (struct.error, ValueError):
+        raise ValueError(f"key {key_number} or its {wanted.salt_bytes} bytes of salt are out of range") from None
 
 
-def decode_sign(datagram: bytes) -> SignRequest | None:
-    """The request, or None for another one. Raises ValueError, IndexError."""
+def split_sign(datagram: bytes) -> tuple[bytes, bytes] | None:
+    """The head and the data of a signature's request; None for another request. Raises IndexError."""
     if datagram[0] != _SIGN:
         return None
-    _, key, salt_bytes, mechanism_length, pss_length = _SIGN_HEAD.unpack_from(datagram)
-    pss_at = _SIGN_HEAD.size + mechanism_length
-    data_at = pss_at + pss_length
-    mechanism, pss_hash = datagram[_SIGN_HEAD.size : pss_at].decode(), datagram[pss_at:data_at].decode()
-    return SignRequest(key, mechanism, datagram[data_at:], pss_hash, salt_bytes)
+    data_at = _HEAD_AT + datagram[1]
+    return datagram[:data_at], datagram[data_at:]
+
+
+def read_sign_head(head: bytes) -> tuple[int, TokenSignature]:
+    """The number of the key, and the wanted signature without its data. Raises ValueError, struct.error."""
+    key_number, salt_bytes, mechanism_length = _SIGN_NUMBERS.unpack_from(head, _HEAD_AT)
+    names = head[_HEAD_AT + _SIGN_NUMBERS.size :].decode()
+    return key_number, TokenSignature(names[:mechanism_length], b"", names[mechanism_length:], salt_bytes)
 
 
 def encode_signature(signature: bytes) -> bytes:

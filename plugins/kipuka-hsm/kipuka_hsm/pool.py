@@ -16,9 +16,8 @@ from enum import StrEnum
 from typing import Any
 
 from kipuka_core import ConfigurationError, Unavailable
-from kipuka_hsm.keys import TokenSignature
 from kipuka_hsm.login import LoginGivenUp
-from kipuka_hsm.messages import Failure
+from kipuka_hsm.messages import Failure, TokenSignature
 from kipuka_hsm.process import ProcessGone, TokenFailed
 from kipuka_hsm.session import KeyRef, OpenSession, Session
 
@@ -75,6 +74,8 @@ class Pool:
     limits: PoolLimits
     report: Callable[[PoolEvent, str], object] = lambda _event, _detail: None
     _idle: list[Session] = field(init=False, default_factory=list)
+    _waiting: int = field(init=False, default=0)
+    """How many signatures wait for a session."""
     _lost: int = field(init=False, default=0)
     """How many sessions are to be opened again."""
     _losses: int = field(init=False, default=0)
@@ -215,14 +216,17 @@ class Pool:
                 rest = until - time.monotonic()
                 if self._closed or rest <= 0 or (self._is_hopeless and not self._all):
                     raise self._unavailable()
+                self._waiting += 1
                 self._freed.wait(rest)
+                self._waiting -= 1
             return self._idle.pop()
 
     def _put(self, session: Session) -> None:
         with self._lock:
             if session in self._all:
                 self._idle.append(session)
-                self._freed.notify()
+                if self._waiting:
+                    self._freed.notify()
                 return
         session.close()  # the pool was closed meanwhile
 

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from kipuka_core import signing_hash
-from kipuka_hsm.keys import SIGNING_MECHANISMS, TokenKey, TokenRsaKey, TokenSignature
+from kipuka_hsm.keys import SIGNING_MECHANISMS, TokenKey, TokenRsaKey
+from kipuka_hsm.messages import TokenSignature
 
 
 def arguments_for(key: TokenKey) -> tuple[Any, ...]:

@@ -15,7 +15,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from kipuka_hsm.messages import MAX_BYTES, Failure, SignRequest, decode, decode_signature, encode, encode_sign
+from kipuka_hsm.messages import (
+    MAX_BYTES,
+    MAX_DATA_BYTES,
+    MAX_SIGN_ANSWER_BYTES,
+    Failure,
+    decode,
+    decode_signature,
+    encode,
+)
 
 _LOOKS_SECRET = re.compile(r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|PIN)(?:$|_)", re.IGNORECASE)
 _END_SECONDS = 5.0
@@ -90,31 +98,33 @@ class Process:
 
     def ask(self, request: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
         """Its answer. Raises TokenFailed; and ProcessGone, after which there is no process any more."""
-        return _fields(self._exchange(encode(request), timeout_seconds))
+        datagram = encode(request)
+        if len(datagram) > MAX_BYTES:
+            raise TokenFailed(Failure.REFUSED, f"{len(datagram)} bytes are more than a signer process takes")
+        return _fields(self._exchange(datagram, timeout_seconds, MAX_BYTES))
 
-    def sign(self, wanted: SignRequest, timeout_seconds: float) -> bytes:
-        """A signature. Raises TokenFailed, ProcessGone."""
-        try:
-            datagram = encode_sign(wanted)
-        except ValueError as error:
-            raise TokenFailed(Failure.REFUSED, str(error)) from None
-        answer = self._exchange(datagram, timeout_seconds)
+    def sign(self, head: bytes, data: bytes, timeout_seconds: float) -> bytes:
+        """A signature of the kind that ``head`` asks for. Raises TokenFailed, ProcessGone."""
+        if len(data) > MAX_DATA_BYTES:
+            raise TokenFailed(
+                Failure.REFUSED, f"{len(data)} bytes are too many to be signed at once; {MAX_DATA_BYTES} are possible"
+            )
+        answer = self._exchange(head + data, timeout_seconds, MAX_SIGN_ANSWER_BYTES)
         signature = decode_signature(answer)
         if signature is None:
             _fields(answer)
             raise TokenFailed(Failure.LOST, "the signer process did not answer with a signature")
         return signature
 
-    def _exchange(self, datagram: bytes, timeout_seconds: float) -> bytes:
-        if len(datagram) > MAX_BYTES:
-            raise TokenFailed(Failure.REFUSED, f"{len(datagram)} bytes are more than a signer process takes")
-        self._set_limit(max(timeout_seconds, _SHORTEST_SECONDS))
+    def _exchange(self, datagram: bytes, timeout_seconds: float, most_bytes: int) -> bytes:
+        if timeout_seconds != self._limit_seconds:
+            self._set_limit(timeout_seconds)
         try:
             self._requests.send(datagram)
         except OSError:
             raise ProcessGone(self._how_it_ended(), was_asked=False) from None
         try:
-            answer = self._requests.recv(MAX_BYTES)
+            answer = self._requests.recv(most_bytes)
         except BlockingIOError:
             self.kill()
             raise ProcessGone(f"the token gave no answer within {timeout_seconds:g} s") from None
@@ -126,11 +136,11 @@ class Process:
 
     def _set_limit(self, seconds: float) -> None:
         """For the next answers. The kernel's own limit: looking before each one would be a system call more."""
-        if seconds != self._limit_seconds:
-            whole = int(seconds)
-            limit = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))  # struct timeval
-            self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            self._limit_seconds = seconds
+        limited = max(seconds, _SHORTEST_SECONDS)
+        whole = int(limited)
+        limit = struct.pack("@ll", whole, int((limited - whole) * 1_000_000))  # struct timeval
+        self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._limit_seconds = seconds
 
     def kill(self) -> None:
         """End it at once, whatever it is doing; also a second time."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kipuka_core import ConfigurationError
-from kipuka_hsm.keys import TokenSignature, public_key_of
+from kipuka_hsm.keys import public_key_of
 from kipuka_hsm.login import LoginGuard, PinStanding
-from kipuka_hsm.messages import Failure, SignRequest
+from kipuka_hsm.messages import Failure, TokenSignature, sign_head
 from kipuka_hsm.pins import Pin, PinSource
 from kipuka_hsm.process import Process, ProcessGone, TokenFailed
 
@@ -35,6 +35,7 @@ class Session:
         self._process = process
         self._timeout_seconds = timeout_seconds
         self._numbers: dict[KeyRef, int] = {}
+        self._heads: dict[tuple[KeyRef, str, str, int], bytes] = {}
 
     @property
     def token_name(self) -> str:
@@ -57,12 +58,13 @@ class Session:
 
     def sign(self, key: KeyRef, wanted: TokenSignature, timeout_seconds: float | None = None) -> bytes:
         """A signature; ``timeout_seconds`` shortens the usual limit. Raises TokenFailed, ProcessGone."""
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = self._find_again(key)
-        request = SignRequest(number, wanted.mechanism, wanted.data, wanted.pss_hash, wanted.salt_bytes)
+        mechanism, data, pss_hash, salt_bytes = wanted
+        kind = (key, mechanism, pss_hash, salt_bytes)
+        head = self._heads.get(kind)
+        if head is None:
+            head = self._heads[kind] = self._head(key, wanted)
         limit = self._timeout_seconds if timeout_seconds is None else min(timeout_seconds, self._timeout_seconds)
-        return self._process.sign(request, limit)
+        return self._process.sign(head, data, limit)
 
     @property
     def is_gone(self) -> bool:
@@ -72,6 +74,15 @@ class Session:
     def close(self) -> None:
         """End the process."""
         self._process.kill()
+
+    def _head(self, key: KeyRef, wanted: TokenSignature) -> bytes:
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = self._find_again(key)
+        try:
+            return sign_head(number, wanted)
+        except ValueError as error:
+            raise TokenFailed(Failure.REFUSED, str(error)) from None
 
     def _find_again(self, key: KeyRef) -> int:
         found = self._ask({"do": "find", "label": key.label, "id": key.key_id})

@@ -19,12 +19,22 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pkcs11
 from pkcs11 import MGF, Mechanism, exceptions
 
-from kipuka_hsm.messages import MAX_BYTES, Failure, SignRequest, decode, decode_sign, encode, encode_signature, to_bytes
+from kipuka_hsm.messages import (
+    MAX_BYTES,
+    Failure,
+    decode,
+    encode,
+    encode_signature,
+    read_sign_head,
+    split_sign,
+    to_bytes,
+)
 from kipuka_hsm.objects import KeyNotThere, Refused, facts_of, find_private_key, generate, private_keys
 from kipuka_hsm.text import shown
 from kipuka_hsm.tokens import NotThere, find_token, list_tokens, token_facts
@@ -93,6 +103,8 @@ class SignerProcess:
         self._token: Any = None
         self._session: Any = None
         self._keys: list[Any] = []
+        self._signing: dict[bytes, Callable[[bytes], bytes]] = {}
+        """By the heads of requests."""
         self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "ready": lambda _: {},
             "load": self._load_only,
@@ -108,9 +120,11 @@ class SignerProcess:
         """The answer to one request; what goes wrong is an answer too."""
         is_login = False
         try:
-            wanted = decode_sign(datagram)
-            if wanted is not None:
-                return encode_signature(self._sign(wanted))
+            parts = split_sign(datagram)
+            if parts is not None:
+                head, data = parts
+                sign = self._signing.get(head) or self._prepare(head)
+                return encode_signature(sign(data))
             request = decode(datagram)
             is_login = request["do"] == "login"
             return encode(self._requests[request["do"]](request))
@@ -149,13 +163,14 @@ class SignerProcess:
         self._keys.append(key)
         return {"number": len(self._keys) - 1, "key": facts_of(key, with_public=True)}
 
-    def _sign(self, wanted: SignRequest) -> bytes:
+    def _prepare(self, head: bytes) -> Callable[[bytes], bytes]:
+        key_number, wanted = read_sign_head(head)
         parameter = None
         if wanted.pss_hash:
             parameter = (Mechanism[wanted.pss_hash], MGF[wanted.pss_hash.replace("_", "")], wanted.salt_bytes)
-        key = self._keys[wanted.key]
-        signature: bytes = key.sign(wanted.data, mechanism=Mechanism[wanted.mechanism], mechanism_param=parameter)
-        return signature
+        sign = partial(self._keys[key_number].sign, mechanism=Mechanism[wanted.mechanism], mechanism_param=parameter)
+        self._signing[head] = sign
+        return sign
 
     def _generate(self, request: dict[str, Any]) -> dict[str, Any]:
         generate(self._session, request["key_type"], request["label"], to_bytes(request["id"]))
@@ -203,15 +218,16 @@ def _failure(kind: Failure, text: str) -> bytes:
 def serve(requests: socket.socket) -> None:
     """Answer until the other end is closed."""
     process = SignerProcess()
+    room = memoryview(bytearray(MAX_BYTES + 1))
     while True:
-        datagram, _, flags, _ = requests.recvmsg(MAX_BYTES)
-        if not datagram:
+        size = requests.recv_into(room)
+        if not size:
             return
-        if flags & socket.MSG_TRUNC:
+        if size > MAX_BYTES:
             # The rest is gone, and a signature of the beginning would be one of something else.
             answer = _failure(Failure.UNUSABLE, f"a request of more than {MAX_BYTES} bytes is not taken")
         else:
-            answer = process.answer(datagram)
+            answer = process.answer(bytes(room[:size]))
         if len(answer) > MAX_BYTES:
             answer = _failure(Failure.UNUSABLE, "the token holds too many objects to list")
         requests.send(answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from kipuka_hsm.keys import TokenSignature
+from kipuka_hsm.messages import TokenSignature
 from kipuka_hsm.session import KeyRef, Session, SessionOpener
 
 
