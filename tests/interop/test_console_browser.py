@@ -7,28 +7,25 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from kipuka_core.testing.client import write_leaf
-from kipuka_core.testing.pki import Leaf, make_csr, make_key
+from kipuka_core.testing.pki import make_csr, make_key
 from tests.docs.blocks import ROOT
+from tests.interop.console_window import NARROW, WIDE, Window, browser_context
 from tests.system.admin_kit import ANA
 from tests.system.admin_site import OPERATOR, VIEWER, AdminSite, admin_site, hex_serial
 
 pytestmark = [pytest.mark.interop, pytest.mark.long]
 
 PAGES = ("", "certificates", "passwords", "passwords/batch", "requests", "lockouts", "cas", "plugins", "audit")
-WIDE, NARROW = {"width": 1000, "height": 720}, {"width": 320, "height": 640}
 LARGEST_PICTURE_BYTES = 150_000
 TOML = """
 [admin]
@@ -80,79 +77,10 @@ def _wait(site: AdminSite, name: str) -> None:
     assert site.enrol(make_csr(make_key(), name), name, token, "slow").status == 202
 
 
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.fail("the program chromium is missing: run tests/interop/install-system-packages (as root)")
-    browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-    yield browser
-    browser.close()
-
-
-@dataclass
-class Window:
-    """A page of the browser that notes what must not be."""
-
-    site: AdminSite
-    context: BrowserContext
-    page: Page
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-
-    @property
-    def root(self) -> str:
-        return f"https://localhost:{self.site.system.server.admin_port}/console/"
-
-    def go(self, path: str = "") -> Page:
-        self.page.goto(self.root + path)
-        return self.page
-
-    def signed_in(self, token: str = OPERATOR) -> Window:
-        self.go("sign-in")
-        self.page.get_by_label("Bearer token").fill(token)
-        self.page.get_by_role("button", name="Sign in").click()
-        self.page.get_by_role("heading", name="Overview").wait_for()
-        return self
-
-    def check(self, *, refused: int = 0) -> None:
-        """Nothing was loaded from elsewhere, and the browser complained of nothing but refusals that were meant."""
-        assert all(url.startswith((self.root, "data:")) for url in self.asked), self.asked
-        complaints = [each for each in self.said if re.match(r"(error|warning)", each)]
-        meant = [each for each in complaints if re.search(r"the server responded with a status of 4\d\d", each)]
-        assert complaints == meant
-        assert len(meant) == refused, complaints
-
-
 @pytest.fixture
 def window(site: AdminSite, chromium: Browser) -> Iterator[Window]:
-    with closing(_context(site, chromium)) as context:
+    with closing(browser_context(site, chromium)) as context:
         yield Window(site, context, context.new_page())
-
-
-def _context(site: AdminSite, chromium: Browser, leaf: Leaf | None = None) -> BrowserContext:
-    certificates = []
-    if leaf is not None:
-        certificate, key = write_leaf(leaf, site.system.deployment.directory)
-        origin = f"https://localhost:{site.system.server.admin_port}"
-        certificates = [{"origin": origin, "certPath": str(certificate), "keyPath": str(key)}]
-    return chromium.new_context(
-        ignore_https_errors=True,  # the root of the test is in no store of the browser
-        viewport=WIDE,  # type: ignore[arg-type]  # a plain dictionary
-        locale="en-GB",
-        client_certificates=certificates,  # type: ignore[arg-type]  # as above
-    )
 
 
 def shoot(page: Page, name: str, directory: Path) -> None:
@@ -211,7 +139,7 @@ def test_the_chart_is_drawn_and_told_in_words(window: Window) -> None:
 
 
 def test_a_client_certificate_is_all_that_is_needed(site: AdminSite, chromium: Browser) -> None:
-    with closing(_context(site, chromium, ANA)) as context:
+    with closing(browser_context(site, chromium, ANA)) as context:
         window = Window(site, context, context.new_page())
         page = window.go()
         assert page.get_by_text("CN=Ana,O=Example").is_visible()

@@ -128,9 +128,9 @@ def hex_serial(leaf: Leaf) -> str:
 
 
 @contextmanager
-def admin_site(directory: Path, toml: str = TOML) -> Iterator[AdminSite]:
-    """Start it."""
-    deployment = deploy(directory / "deployment", toml)
+def admin_site(directory: Path, toml: str = TOML, *, server: str = "") -> Iterator[AdminSite]:
+    """Start it; ``server`` are lines of ``[server]``."""
+    deployment = deploy(directory / "deployment", toml, server=server)
     (deployment.directory / "admin-ca.pem").write_bytes(ADMIN_CA.pem)
     with serving(deployment, environment=TOKENS) as system:
         yield AdminSite(system)
