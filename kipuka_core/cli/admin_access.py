@@ -38,6 +38,14 @@ _PATIENCE_SECONDS = 300.0  # a bulk revocation takes its time
 _NEXT = re.compile(r'<([^>]+)>; rel="next"')
 
 
+class AdminRefused(KipukaError):
+    """The answer is a refusal; ``code`` is its word, empty where it has none."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class AdminClient:
     """Sends requests to the admin API, wherever that is."""
 
@@ -55,7 +63,7 @@ class AdminClient:
     ) -> httpx.Response:
         """The answer, which is none of a refusal. ``path`` is below ``/admin``; of ``query``, None is left out.
 
-        Raises KipukaError with the sentence of a refusal, or when nobody answers.
+        Raises AdminRefused with the sentence of a refusal, and KipukaError when nobody answers.
         """
         params = {name: value for name, value in (query or {}).items() if value is not None}
         try:
@@ -70,7 +78,7 @@ class AdminClient:
             raise KipukaError(f"{self._http.base_url}: no answer: {str(error) or type(error).__name__}") from None
         if answer.is_success:
             return answer
-        raise KipukaError(_refusal(answer))
+        raise _refusal(answer)
 
     async def json(self, method: str, path: str, **more: Any) -> Any:
         """The JSON of the answer; None for an answer without a body."""
@@ -258,8 +266,9 @@ def _first_line(path: Path) -> str:
         raise KipukaError(f"{path}: cannot be read as a token") from None
 
 
-def _refusal(answer: httpx.Response) -> str:
+def _refusal(answer: httpx.Response) -> AdminRefused:
     try:
-        return str(answer.json()["message"])
+        said = answer.json()
+        return AdminRefused(str(said["message"]), str(said["error"]))
     except (ValueError, KeyError, TypeError):
-        return f"{answer.request.url}: answered {answer.status_code}"
+        return AdminRefused(f"{answer.request.url}: answered {answer.status_code}", "")

@@ -10,7 +10,9 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from kipuka_core.cli.admin_access import AdminAccess, AdminClient, admin_command
 from kipuka_core.cli.common import config_option, moment, now, print_table, read_config, run, with_store
+from kipuka_core.cli.served_crls import ServedCrl, default_ca_id, served_crl, served_crls
 from kipuka_core.config import Config
 from kipuka_core.edges.status.desk import key_name
 from kipuka_core.edges.store import SqlStore
@@ -19,7 +21,11 @@ from kipuka_core.model.status import CrlFacts, RevocationState
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _key_option = click.option(
-    "--key", metavar="HEX", default="", help="Of this key, as `kipuka crl show` names it (default: the newest CRL)."
+    "--ca-key",
+    "ca_key",
+    metavar="HEX",
+    default="",
+    help="Of this key, as `kipuka crl show` names it (default: the newest CRL).",
 )
 
 
@@ -42,26 +48,30 @@ def make_crl(config_path: Path | None, ca_id: str | None, as_json: bool) -> None
     made = run(_make(config, ca_id))
     if not made:
         raise KipukaError("kipuka makes no CRLs for this CA: its backend does, or its certificate lacks cRLSign")
-    _print([(facts, RevocationState(facts.changes, facts)) for facts in made], as_json=as_json)
+    _print([(facts, RevocationState(facts.changes, facts)) for facts in made], as_json)
 
 
 @crl.command("show")
-@config_option
+@admin_command
 @click.argument("ca_id", metavar="[CA]", required=False)
-@_json_option
-def show_crls(config_path: Path | None, ca_id: str | None, as_json: bool) -> None:
+def show_crls(access: AdminAccess, ca_id: str | None) -> None:
     """Show the newest CRL of this CA (default: of every CA) and whether it knows of every revocation."""
+    if access.url is not None:
+        served = access.run(lambda admin: served_crls(admin, ca_id))
+        # A server makes a new one, when its newest does not know of everything, before it answers.
+        _print([(each.facts, RevocationState(each.facts.changes, each.facts)) for each in served], access.as_json)
+        return
 
     async def work(store: SqlStore) -> None:
         found = [facts for facts in await store.all_crls() if ca_id in {None, facts.ca_id}]
-        _print([(facts, await store.revocation_state(facts.issuer_key_id)) for facts in found], as_json=as_json)
+        _print([(facts, await store.revocation_state(facts.issuer_key_id)) for facts in found], access.as_json)
 
-    _check_id(read_config(config_path), ca_id)
-    with_store(config_path, work)
+    _check_id(access.config(), ca_id)
+    with_store(access.config_path, work)
 
 
 @crl.command("export")
-@config_option
+@admin_command
 @click.argument("ca_id", metavar="[CA]", required=False)
 @_key_option
 @click.option("--pem", is_flag=True, help="PEM instead of DER.")
@@ -70,9 +80,21 @@ def show_crls(config_path: Path | None, ca_id: str | None, as_json: bool) -> Non
     type=click.Path(path_type=Path, dir_okay=False),
     help="The file to write (default: standard output).",
 )
-def export_crl(config_path: Path | None, ca_id: str | None, key: str, pem: bool, out: Path | None) -> None:
+def export_crl(access: AdminAccess, ca_id: str | None, ca_key: str, pem: bool, out: Path | None) -> None:
     """Write the newest CRL of this CA (default: of the default CA) to a file, as it is published."""
-    config = read_config(config_path)
+    if access.as_json:
+        raise click.UsageError("a CRL is DER or PEM, not JSON: `kipuka crl show --json` tells about it")
+    data = _stored(access, ca_id, ca_key) if access.url is None else _served(access, ca_id, ca_key)
+    if pem:
+        data = x509.load_der_x509_crl(data).public_bytes(Encoding.PEM)
+    if out is None:
+        click.echo(data, nl=False)
+    else:
+        out.write_bytes(data)
+
+
+def _stored(access: AdminAccess, ca_id: str | None, key: str) -> bytes:
+    config = access.config()
     _check_id(config, ca_id)
     wanted = ca_id or config.default_ca.id
 
@@ -88,13 +110,17 @@ def export_crl(config_path: Path | None, ca_id: str | None, key: str, pem: bool,
             raise KipukaError(f"there is no such CRL of {wanted}; `kipuka crl make {wanted}` makes one")
         return published.der
 
-    data = with_store(config_path, newest)
-    if pem:
-        data = x509.load_der_x509_crl(data).public_bytes(Encoding.PEM)
-    if out is None:
-        click.echo(data, nl=False)
-    else:
-        out.write_bytes(data)
+    return with_store(access.config_path, newest)
+
+
+def _served(access: AdminAccess, ca_id: str | None, key: str) -> bytes:
+    if key:
+        raise click.UsageError("--ca-key is for this machine's store; a server gives the CRL of a CA's newest key")
+
+    async def work(admin: AdminClient) -> ServedCrl:
+        return await served_crl(admin, ca_id or await default_ca_id(admin))
+
+    return access.run(work).der
 
 
 async def _make(config: Config, ca_id: str | None) -> list[CrlFacts]:
@@ -116,7 +142,7 @@ def _check_id(config: Config, ca_id: str | None) -> None:
         raise KipukaError(f"there is no CA {ca_id!r} in {config.path} (known: {', '.join(known)})")
 
 
-def _print(found: list[tuple[CrlFacts, RevocationState]], *, as_json: bool) -> None:
+def _print(found: list[tuple[CrlFacts, RevocationState]], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_as_json(facts, state) for facts, state in found], indent=2))
         return

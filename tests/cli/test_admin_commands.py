@@ -282,3 +282,21 @@ def test_the_shell_completes_commands_and_options(site: AdminSite) -> None:
         check=False, _KIPUKA_COMPLETE="bash_complete", COMP_WORDS="kipuka certs re", COMP_CWORD="2"
     )
     assert {"plain,revoke", "plain,release"} <= set(done.stdout.split())
+
+
+def test_crls_are_shown_and_written_to_files(commands: Commands, tmp_path: Path) -> None:
+    (shown,) = commands.json("crl", "show", "default")
+    assert (shown["ca_id"], shown["state"]) == ("default", "current")
+    assert commands.json("crl", "show") == [shown]
+    out = tmp_path / "out.crl"
+    assert commands.run("crl", "export", "--out", str(out)).stdout == ""
+    crl = x509.load_der_x509_crl(out.read_bytes())
+    assert crl.is_signature_valid(commands.site.system.issuing_ca.public_key())  # type: ignore[arg-type]  # no CA has X25519
+    assert commands.run("crl", "export", "default", "--pem").stdout.startswith("-----BEGIN X509 CRL-----")
+    assert "there is no CA" in commands.refused("crl", "show", "nowhere")
+
+
+def test_a_crl_of_one_key_is_asked_of_the_store_only(site: AdminSite) -> None:
+    done = run_here(site, "crl", "export", "--ca-key", "00", *remote(site))
+    assert done.returncode == 2
+    assert "--ca-key is for this machine's store" in done.stderr

@@ -30,7 +30,7 @@ def test_a_crl_is_made_shown_and_exported_without_a_server(deployment: Deploymen
     assert f"default  {made['key']}  {made['number']}" in deployment.kipuka("crl", "show").stdout
     out = tmp_path / "out.crl"
     deployment.kipuka("crl", "export", "default", "--out", str(out))
-    pem = deployment.kipuka("crl", "export", "--pem", "--key", made["key"]).stdout
+    pem = deployment.kipuka("crl", "export", "--pem", "--ca-key", made["key"]).stdout
     assert x509.load_der_x509_crl(out.read_bytes()) == x509.load_pem_x509_crl(pem.encode())
     issuing = x509.load_pem_x509_certificate(deployment.root_pem.with_name("issuing.pem").read_bytes())
     assert x509.load_pem_x509_crl(pem.encode()).is_signature_valid(issuing.public_key())  # type: ignore[arg-type]
@@ -49,6 +49,6 @@ def test_a_ca_that_is_not_there_is_named_with_those_that_are(deployment: Deploym
 
 def test_a_key_that_is_not_there_has_no_crl(deployment: Deployment) -> None:
     deployment.kipuka("crl", "make")
-    refused = deployment.kipuka("crl", "export", "--key", "00ff", check=False)
+    refused = deployment.kipuka("crl", "export", "--ca-key", "00ff", check=False)
     assert refused.returncode == 1
     assert "there is no such CRL of default" in refused.stderr
