@@ -4,16 +4,14 @@ This module is the face for plugin authors: ports, model types, errors, :class:`
 """
 
 from kipuka_core.asgi import app
+from kipuka_core.domain.ca_ports import CaBackend, Signer, StatusAuthority
 from kipuka_core.domain.ports import (
     Authenticator,
-    CaBackend,
     EventSink,
     KeyStore,
     LockoutLimits,
     Policy,
     ServerIdentity,
-    Signer,
-    StatusAuthority,
     TlsMaterial,
     TokenHealth,
 )
@@ -24,6 +22,8 @@ from kipuka_core.errors import (
     KipukaError,
     NotAllowed,
     NotAuthenticated,
+    NotIssued,
+    OutcomeUnknown,
     RequestRefused,
     Unavailable,
     WrongSecret,
@@ -33,13 +33,14 @@ from kipuka_core.hooks.durations import Duration
 from kipuka_core.hooks.provider import Provider, Services, Settings
 from kipuka_core.hooks.secret_files import read_secret_file
 from kipuka_core.hooks.spec import hookimpl
+from kipuka_core.model.asked import Asked
 from kipuka_core.model.certificate import (
     Approved,
     AttributeHint,
     CaChain,
+    CaProfile,
     CsrAttributes,
     Issued,
-    MaySet,
     Template,
     WantedExtension,
 )
@@ -55,11 +56,13 @@ from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
 __all__ = [
     "Allow",
     "Approved",
+    "Asked",
     "AttributeHint",
     "Authenticator",
     "BasicCredentials",
     "CaBackend",
     "CaChain",
+    "CaProfile",
     "ClientIdentity",
     "ConfigurationError",
     "Connection",
@@ -79,12 +82,13 @@ __all__ = [
     "KipukaError",
     "Label",
     "LockoutLimits",
-    "MaySet",
     "NotAllowed",
     "NotAuthenticated",
+    "NotIssued",
     "Offer",
     "OneTimeCredential",
     "Operation",
+    "OutcomeUnknown",
     "Policy",
     "Provider",
     "RequestRefused",

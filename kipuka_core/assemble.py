@@ -20,22 +20,13 @@ from kipuka_core import checks
 from kipuka_core.config import Config, PluginTable, labels, validate_table, warnings
 from kipuka_core.domain.approval import Approvals
 from kipuka_core.domain.authenticate import Authentication
+from kipuka_core.domain.ca_ports import CaBackend, Signer
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
 from kipuka_core.domain.judge import Judge, NamedPolicy
 from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.pipeline import Road
-from kipuka_core.domain.ports import (
-    Authenticator,
-    CaBackend,
-    EventSink,
-    KeyStore,
-    LockoutLimits,
-    Policy,
-    Signer,
-    TlsMaterial,
-    TokenHealth,
-)
+from kipuka_core.domain.ports import Authenticator, EventSink, KeyStore, LockoutLimits, Policy, TlsMaterial, TokenHealth
 from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
 from kipuka_core.domain.reservations import Reservations

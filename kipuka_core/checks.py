@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import mldsa
 
 from kipuka_core.config import Config
-from kipuka_core.domain.ports import Authenticator, CaBackend
+from kipuka_core.domain.ca_ports import CaBackend
+from kipuka_core.domain.ports import Authenticator
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.hooks.manager import BUILTIN, Plugins
-from kipuka_core.model.certificate import CaChain
+from kipuka_core.model.certificate import CaChain, CaProfile
 from kipuka_core.model.label import Label
 
 _LIBSSL_WITH_ML_DSA = (3, 5)
@@ -45,14 +47,10 @@ def check_together(
         raise ConfigurationError("auth.order", "no authenticator is configured, so nobody could enrol")
     if not config.policies:
         raise ConfigurationError("policy.order", "no policy is configured; name at least one")
-    for ca_id, backend in cas.items():
-        if backend.may_set:
-            raise ConfigurationError(
-                f"ca {ca_id!r}", "its backend sets certificate fields by itself (may_set), which is not available yet"
-            )
     for label in labels:
         where = f"est.label {label.name!r}" if label.name else "the path without a label"
         _check_hash(label, cas[label.ca_id], where)
+        _check_profile(label, cas[label.ca_id].may_set, where)
         if config.tls.client_auth.mode != "none" and _renews_by_mtls(label):
             _check_renewable(config, label, chains[label.ca_id], anchors, where)
 
@@ -78,6 +76,28 @@ def _check_hash(label: Label, backend: CaBackend, where: str) -> None:
         raise ConfigurationError(
             where,
             f"CA {label.ca_id!r} signs with {hash_name}, which allowed_signature_algorithms does not list; add it",
+        )
+
+
+def _check_profile(label: Label, profile: CaProfile, where: str) -> None:
+    """What the CA decides by itself has to be what the label accepts."""
+    if not profile.decides:
+        return
+    rules, ca = label.rules, f"CA {label.ca_id!r} decides by itself"
+    if not rules.accept_ca_profile:
+        raise ConfigurationError(
+            where, f"{ca} {', '.join(profile.decides)}: set accept_ca_profile = true if that is good here"
+        )
+    most = timedelta(days=rules.max_validity_days)
+    if profile.validity is not None and profile.validity > most and not rules.accept_ca_validity:
+        raise ConfigurationError(
+            where,
+            f"{ca} to issue for {profile.validity.days} days, which is more than max_validity_days:"
+            " set accept_ca_validity = true if that is good here",
+        )
+    if beyond := set(profile.ext_key_usage or ()) - set(rules.ext_key_usage):
+        raise ConfigurationError(
+            where, f"{ca} to give the extended key usage {', '.join(sorted(beyond))}: ext_key_usage has to list it"
         )
 
 

@@ -132,6 +132,21 @@ class Unavailable(RequestRefused):
         self.retry_after_seconds = retry_after_seconds
 
 
+class OutcomeUnknown(Unavailable):
+    """A CA was asked, and whether it has issued is not known: no answer, or one that makes no sense.
+
+    The request stays on record and is not sent again; :meth:`CaBackend.poll` or a person settles it.
+    """
+
+    code = "ca_outcome_unknown"
+
+
+class NotIssued(RequestRefused):
+    """A CA has surely not issued what it was asked for, and will not: the same may be asked anew."""
+
+    code = "not_issued"
+
+
 class InsecureTransport(RequestRefused):
     """The connection has no TLS, or one whose client certificate the application cannot see."""
 

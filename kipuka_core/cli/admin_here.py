@@ -12,7 +12,8 @@ from kipuka_core.admin_work import administration_of, build_administration, work
 from kipuka_core.assemble import assemble
 from kipuka_core.cli.admin_access import LOCAL
 from kipuka_core.config import Config
-from kipuka_core.domain.ports import CaBackend, Store
+from kipuka_core.domain.ca_ports import CaBackend
+from kipuka_core.domain.ports import Store
 from kipuka_core.edges.http.admin import admin_app
 from kipuka_core.edges.http.messages import Scope
 from kipuka_core.edges.store import open_store

@@ -62,7 +62,7 @@ def hooks_page() -> str:
         lines.append(f"| `{name}` | `{hook.__annotations__['return']}` | {markdown(inspect.getdoc(hook) or '')} |")
     lines += ["", "## Ports", "", markdown(inspect.getdoc(ports) or "").partition("\n\n")[2], ""]
     for name in _PORTS:
-        lines += _class_section(getattr(ports, name))
+        lines += _class_section(getattr(kipuka_core, name))
     lines += ["## Providers", "", markdown(inspect.getdoc(provider) or ""), ""]
     for name in _PROVIDER_PARTS:
         lines += _class_section(getattr(provider, name))

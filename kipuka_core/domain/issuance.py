@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.facts import enrolment_facts
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.meter import Meter
-from kipuka_core.domain.ports import AlreadyIssued, CaBackend, EventHub, ReservationLost, Store
+from kipuka_core.domain.ports import AlreadyIssued, EventHub, ReservationLost, Store
 from kipuka_core.domain.postcheck import check_issued
 from kipuka_core.domain.remembered import stored_request
 from kipuka_core.errors import PluginFailed, PostcheckFailed, RequestRefused, Unavailable

@@ -17,12 +17,13 @@ from kipuka_core.domain.ports import Policy
 from kipuka_core.domain.renewal import carried_over, check_name_change
 from kipuka_core.domain.template import initial_template
 from kipuka_core.errors import CsrRefused, NotAllowed, PluginFailed
-from kipuka_core.model.certificate import Approved, Template
+from kipuka_core.model.certificate import Approved, CaProfile, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
 
 APPROVAL = "approval"
 """What the verdict of a label with ``approval = true`` is called among those of policies."""
+_FOLLOWS = CaProfile()
 _VERDICTS: tuple[type[Verdict], ...] = (Allow, Deny, Wait)
 
 
@@ -66,11 +67,16 @@ class Judge:
     guard: Guard
 
     async def assess(
-        self, enrolment: Enrolment, issuer: x509.Certificate, longest_validity: timedelta | None = None
+        self,
+        enrolment: Enrolment,
+        issuer: x509.Certificate,
+        longest_validity: timedelta | None = None,
+        profile: CaProfile = _FOLLOWS,
     ) -> Assessment:
         """Shape the template and collect every verdict on the final one.
 
-        ``longest_validity`` is what the CA shortens certificates to.
+        ``longest_validity`` is what the CA shortens certificates to, ``profile`` what else it decides by itself: the
+        policies judge the certificate that will come back.
         Raises CsrRefused or NotAllowed when a core rule is broken, PluginFailed when a policy fails.
         """
         rules.check_csr(enrolment.csr)
@@ -78,6 +84,7 @@ class Judge:
         template = carried_over(initial_template(enrolment, issuer, longest_validity), enrolment)
         for each in self.policies:
             template = await self.guard.call(each.name, each.policy.shape, template, enrolment, expect=Template)
+        template = _as_the_ca_makes_it(template, profile, issuer)
         as_shaped = replace(template)
         verdicts: list[tuple[str, Verdict]] = []
         for each in self.policies:
@@ -94,3 +101,10 @@ class Judge:
             # After the policies, whose refusals are worded for the setting that the operator knows.
             rules.check_template(as_shaped, enrolment, issuer)
         return assessment
+
+
+def _as_the_ca_makes_it(template: Template, profile: CaProfile, issuer: x509.Certificate) -> Template:
+    made = profile.applied(template)
+    if profile.validity is None:
+        return made
+    return replace(made, not_after=min(made.not_after, issuer.not_valid_after_utc))

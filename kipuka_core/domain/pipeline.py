@@ -9,11 +9,12 @@ from functools import cache
 from typing import Any, TypeVar
 
 from kipuka_core.domain.authenticate import Authentication
+from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
 from kipuka_core.domain.judge import Assessment, Judge
 from kipuka_core.domain.meter import Meter
-from kipuka_core.domain.ports import CaBackend, CsrReader
+from kipuka_core.domain.ports import CsrReader
 from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
 from kipuka_core.domain.reservations import Reservations
@@ -102,8 +103,8 @@ class Road:
         chain = await self.chain(enrolment.label)
         if enrolment.operation is Operation.SIMPLEREENROLL:
             enrolment = replace(enrolment, renewing=await self.renewal.check(enrolment, chain))
-        longest_validity = self.cas[enrolment.label.ca_id].longest_validity
-        return await self.judge.assess(enrolment, chain.issuing, longest_validity)
+        backend = self.cas[enrolment.label.ca_id]
+        return await self.judge.assess(enrolment, chain.issuing, backend.longest_validity, backend.may_set)
 
     async def chain(self, label: Label) -> CaChain:
         """The certificates of the label's CA, as they are now."""

@@ -7,20 +7,19 @@ refusal (fail closed). Every port may offer ``ping()``, which raises when the th
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, ClassVar, Protocol
+from datetime import datetime
+from typing import ClassVar, Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-from kipuka_core.domain.status_ports import StatusTimes
+from kipuka_core.domain.ca_ports import Signer
+from kipuka_core.domain.port import Port
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.model.audit_chain import AuditHead
-from kipuka_core.model.certificate import Approved, CaChain, CsrAttributes, Issued, MaySet, Template
+from kipuka_core.model.certificate import CsrAttributes, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import Event
 from kipuka_core.model.identity import ClientIdentity, Offer
@@ -28,15 +27,7 @@ from kipuka_core.model.label import Label
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
 from kipuka_core.model.request import Csr
 from kipuka_core.model.revocation import RevocationAnswer
-from kipuka_core.model.verdict import Allow, Verdict, Wait
-
-
-class Port(ABC):
-    """What every port has."""
-
-    async def ping(self) -> None:
-        """Return when this works, raise when it does not. For readiness; the default says it works."""
-        return
+from kipuka_core.model.verdict import Allow, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,86 +69,6 @@ class Policy(Port):
     async def advertise(self, label: Label) -> CsrAttributes:
         """Say what a CSR for this label should hold (RFC 7030 4.5), derived from what :meth:`decide` demands."""
         return CsrAttributes()
-
-
-class CaBackend(Port):
-    """Who signs. One instance per ``[[ca]]``."""
-
-    may_set: ClassVar[frozenset[MaySet]] = frozenset()
-    """What this CA decides by itself. Everything else has to come back as approved (domain.postcheck)."""
-    external: ClassVar[bool] = False
-    """True: issuing leaves this process, so a durable intent is recorded before :meth:`issue` is called."""
-
-    longest_validity: timedelta | None = None
-    """What the CA shortens every certificate to, so that the template that is judged says so already."""
-
-    @property
-    def hash_name(self) -> str | None:
-        """The hash that certificates are signed with (``sha256``); None: unknown, or the key's algorithm has none."""
-        return None
-
-    @property
-    def hsm_backed(self) -> bool:
-        """Whether the CA's key lives in a token."""
-        return False
-
-    @property
-    def pointers(self) -> Sequence[x509.ExtensionType] | None:
-        """CRL distribution points and authority information access of everything that it issues.
-
-        A certificate with others, or without, is refused afterwards. None: as the CA likes, which is the default.
-        """
-        return None
-
-    @property
-    def status_authorities(self) -> Sequence[StatusAuthority]:
-        """The keys by which kipuka may tell the world what was revoked; the one that issues now is the first.
-
-        None for a CA that tells it itself, as external ones do; that is the default.
-        """
-        return ()
-
-    @abstractmethod
-    async def chain(self) -> CaChain:
-        """The CA's certificates, as ``/cacerts`` hands them out (RFC 7030 4.1.3). May change over time."""
-
-    @abstractmethod
-    async def issue(self, approved: Approved) -> Issued | Wait:
-        """Sign the approved template.
-
-        Raises :class:`~kipuka_core.errors.Unavailable` when the CA is away.
-        """
-
-
-class RunBlocking(Protocol):
-    """Runs a blocking function in a bounded set of worker threads; raises Unavailable when all are busy for long."""
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
-        """Call ``function(*arguments)`` there and return what it returns."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """A CA's private key, wherever it lives: a cryptography key object whose ``sign`` may call a token."""
-
-    private_key: CertificateIssuerPrivateKeyTypes
-    hsm_backed: bool = False
-    blocking: bool = False
-    """True: a signature takes long enough to belong in a worker thread."""
-    run_blocking: RunBlocking | None = None
-    """Threads of the key store's own for this; None: the server's (:attr:`Services.run_blocking`)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusAuthority:
-    """An issuer's key that signs CRLs and the certificates of OCSP responders, for what it has issued."""
-
-    issuer: x509.Certificate
-    signer: Signer
-    hash_algorithm: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None
-    """Of its signatures; None where the key's algorithm has none to choose."""
-    times: StatusTimes = field(default_factory=StatusTimes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from cryptography import x509
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtensionOID
 
 from kipuka_core.errors import PostcheckFailed
-from kipuka_core.model.certificate import Template
+from kipuka_core.model.certificate import CaProfile, Template
 from kipuka_core.model.key_usage import key_usage_names
 from kipuka_core.model.names import same_san
 
@@ -28,6 +29,10 @@ _CHECKED_OR_COMMON = frozenset(
         ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
     }
 )
+_FOLLOWS = CaProfile()
+_INCLUSIVE = timedelta(seconds=1)
+"""RFC 5280 4.1.2.5: notAfter belongs to the validity."""
+_CLOCKS_DIFFER = timedelta(minutes=10)
 _POINTERS = frozenset({ExtensionOID.CRL_DISTRIBUTION_POINTS, ExtensionOID.AUTHORITY_INFORMATION_ACCESS})
 
 
@@ -37,10 +42,13 @@ def check_issued(
     issuer: x509.Certificate,
     *,
     pointers: Sequence[x509.ExtensionType] | None = None,
+    profile: CaProfile = _FOLLOWS,
 ) -> None:
-    """Hold a certificate against the approved template.
+    """Hold a certificate against the approved template, which the profile of its CA has been applied to.
 
     ``pointers``: the CRL distribution points and authority information access that it has to have; None: any.
+    ``profile``: what the CA decides by itself; of that, how long before the template it may begin, and further
+    extensions, are not in the template.
 
     Raises PostcheckFailed, naming the field that differs.
     """
@@ -51,23 +59,31 @@ def check_issued(
         raise PostcheckFailed("it holds another public key")
     if certificate.subject != template.subject:
         raise PostcheckFailed("it has another subject")
-    _check_validity(certificate, template)
-    _check_extensions(certificate.extensions, template)
+    _check_validity(certificate, template, profile)
+    _check_extensions(certificate.extensions, template, profile)
     if pointers is not None:
         _check_pointers(certificate.extensions, pointers)
     _check_issuer(certificate, issuer)
 
 
-def _check_validity(certificate: x509.Certificate, template: Template) -> None:
-    if certificate.not_valid_after_utc > template.not_after:
-        raise PostcheckFailed("it is valid for longer")
-    if certificate.not_valid_before_utc < template.not_before:
-        raise PostcheckFailed("it is valid from an earlier time")
-    if certificate.not_valid_after_utc <= certificate.not_valid_before_utc:
+def _check_validity(certificate: x509.Certificate, template: Template, profile: CaProfile) -> None:
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if ends <= begins:
         raise PostcheckFailed("it is never valid")
+    if profile.validity is not None:
+        # It begins when the CA likes: the duration counts, and that it is not for the future.
+        if ends - begins > profile.validity + _INCLUSIVE:
+            raise PostcheckFailed("it is valid for longer than its CA was said to issue for")
+        if ends > template.not_after + _CLOCKS_DIFFER:
+            raise PostcheckFailed("it is valid for longer")
+        return
+    if ends > template.not_after:
+        raise PostcheckFailed("it is valid for longer")
+    if begins < template.not_before:
+        raise PostcheckFailed("it is valid from an earlier time")
 
 
-def _check_extensions(extensions: x509.Extensions, template: Template) -> None:
+def _check_extensions(extensions: x509.Extensions, template: Template, profile: CaProfile) -> None:
     found: dict[x509.ObjectIdentifier, Any] = {each.oid: each.value for each in extensions}
     constraints = found.get(ExtensionOID.BASIC_CONSTRAINTS)
     if constraints is not None and constraints.ca:
@@ -80,8 +96,14 @@ def _check_extensions(extensions: x509.Extensions, template: Template) -> None:
     ext_key_usage = {oid.dotted_string for oid in found.get(ExtensionOID.EXTENDED_KEY_USAGE, ())}
     if ext_key_usage != set(template.ext_key_usage):
         raise PostcheckFailed("it has another extended key usage")
-    further = {each.oid: (each.critical, each.value) for each in extensions if each.oid not in _CHECKED_OR_COMMON}
-    if further != {each.oid: (each.critical, each.value) for each in template.extensions}:
+    approved = {each.oid: (each.critical, each.value) for each in template.extensions}
+    further = {
+        each.oid: (each.critical, each.value)
+        for each in extensions
+        if each.oid not in _CHECKED_OR_COMMON
+        and (each.oid in approved or each.oid.dotted_string not in profile.extensions)
+    }
+    if further != approved:
         raise PostcheckFailed("it has other extensions")
 
 

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kipuka_core.domain.ca_ports import RunBlocking, StatusAuthority
 from kipuka_core.domain.guard import Guard
-from kipuka_core.domain.ports import EventHub, RunBlocking, StatusAuthority, Store
+from kipuka_core.domain.ports import EventHub, Store
 from kipuka_core.domain.status_ports import authority_key_id
 from kipuka_core.domain.template import BACKDATED_BY
 from kipuka_core.errors import PostcheckFailed, Unavailable

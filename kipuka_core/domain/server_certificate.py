@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
+from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
-from kipuka_core.domain.ports import CaBackend, CsrReader
+from kipuka_core.domain.ports import CsrReader
 from kipuka_core.domain.rules import CMC_RA, SERVER_AUTH
 from kipuka_core.domain.template import BACKDATED_BY
 from kipuka_core.errors import ConfigurationError

@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from pydantic import BaseModel, ConfigDict
 
-from kipuka_core.domain.ports import RunBlocking, Signer, Store
+from kipuka_core.domain.ca_ports import RunBlocking, Signer
+from kipuka_core.domain.ports import Store
 from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.event import Event
 from kipuka_core.model.label import Label

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from kipuka_core.domain.ports import Authenticator, CaBackend, EventSink, KeyStore, Policy, TlsMaterial
+from kipuka_core.domain.ca_ports import CaBackend
+from kipuka_core.domain.ports import Authenticator, EventSink, KeyStore, Policy, TlsMaterial
 from kipuka_core.hooks.provider import Provider
 
 if TYPE_CHECKING:  # importing Quart takes longer than all the rest of the face, and a plugin may not need it

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 
@@ -41,13 +41,49 @@ class Approved:
     """The certificate of the CA that is to sign."""
 
 
-class MaySet(StrEnum):
-    """What a CA backend may decide by itself instead of following the template."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaProfile:
+    """What a CA decides by itself, as its backend declares it; None or empty: it follows the template.
 
-    VALIDITY = "validity"
-    KEY_USAGE = "key_usage"
-    SUBJECT_SUBSET = "subject_subset"
-    EXTENSIONS = "extensions"
+    The template is changed accordingly before any policy judges it, so that what is approved is what will come back.
+    """
+
+    validity: timedelta | None = None
+    """Certificates are valid for at most so long, beginning when the CA likes."""
+    key_usage: frozenset[str] | None = None
+    """RFC 5280 names; every certificate has these."""
+    ext_key_usage: tuple[str, ...] | None = None
+    """Dotted OIDs; every certificate has these."""
+    subject_attributes: tuple[str, ...] | None = None
+    """Dotted OIDs of the subject's attributes that the CA keeps; it leaves the others out."""
+    extensions: tuple[str, ...] = ()
+    """Dotted OIDs of further extensions that the CA adds, with values of its own."""
+
+    @property
+    def decides(self) -> tuple[str, ...]:
+        """What is declared, in words for messages; empty where the CA follows the template in everything."""
+        said = {
+            "the validity": self.validity,
+            "the key usage": self.key_usage,
+            "the extended key usage": self.ext_key_usage,
+            "which attributes of the subject stay": self.subject_attributes,
+            f"the extensions {', '.join(self.extensions)}": self.extensions or None,
+        }
+        return tuple(what for what, value in said.items() if value is not None)
+
+    def applied(self, template: Template) -> Template:
+        """The certificate that this CA would make of a template. The added extensions are not in it."""
+        changes: dict[str, Any] = {}
+        if self.validity is not None:
+            changes["not_after"] = template.not_before + self.validity
+        if self.key_usage is not None:
+            changes["key_usage"] = self.key_usage
+        if self.ext_key_usage is not None:
+            changes["ext_key_usage"] = self.ext_key_usage
+        if self.subject_attributes is not None:
+            kept = [each for each in template.subject if each.oid.dotted_string in self.subject_attributes]
+            changes["subject"] = x509.Name(kept)
+        return replace(template, **changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,10 @@ class EnrollmentRules:
     """None: by key type (protocol row 20)."""
     ext_key_usage: tuple[str, ...] = ("1.3.6.1.5.5.7.3.2",)
     allowed_extensions: tuple[str, ...] = ("2.5.29.17", "2.5.29.15", "2.5.29.37")
+    accept_ca_profile: bool = False
+    """What the CA decides by itself (:class:`~kipuka_core.model.certificate.CaProfile`) is good here."""
+    accept_ca_validity: bool = False
+    """Also a validity of more than ``max_validity_days``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,9 @@ class Wait:
 
     reason: str
     retry_after_seconds: int | None = None
-    """None: what the label says."""
+    """None: what the label says. 0, of a CA: poll at once."""
+    reference: str = ""
+    """Of a CA: what it knows the request by. It is on record before :meth:`CaBackend.poll` is given it."""
 
 
 Verdict = Allow | Deny | Wait

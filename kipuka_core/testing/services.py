@@ -11,7 +11,8 @@ from typing import Any, cast
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-from kipuka_core.domain.ports import Signer, Store
+from kipuka_core.domain.ca_ports import Signer
+from kipuka_core.domain.ports import Store
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.audit_chain import AuditHead
 from kipuka_core.model.event import Event

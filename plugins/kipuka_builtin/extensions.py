@@ -125,7 +125,7 @@ class ExtensionsPolicy(Policy):
         csr, rules = enrolment.csr, enrolment.label.rules
         problem = (
             _extension_problem(csr, rules)
-            or _key_usage_problem(_requested_key_usage(csr), template, _ceiling(rules, _family(csr)))
+            or _key_usage_problem(_requested_key_usage(csr), template, _ceiling(rules, _family(csr)), rules)
             or _eku_problem(_requested_ekus(csr), template, rules)
         )
         return Deny(DenyKind.CSR, problem) if problem else Allow()
@@ -206,7 +206,9 @@ def _extension_problem(csr: Csr, rules: EnrollmentRules) -> str | None:
     return None
 
 
-def _key_usage_problem(requested: frozenset[str] | None, template: Template, ceiling: frozenset[str]) -> str | None:
+def _key_usage_problem(
+    requested: frozenset[str] | None, template: Template, ceiling: frozenset[str], rules: EnrollmentRules
+) -> str | None:
     issued = ", ".join(sorted(ceiling)) or "none"
     if requested is not None and (beyond := requested - ceiling):
         return (
@@ -215,7 +217,8 @@ def _key_usage_problem(requested: frozenset[str] | None, template: Template, cei
         )
     if not template.key_usage:
         return f"the certificate would have no key usage (RFC 5280 4.2.1.3); for such a key this label issues {issued}"
-    if beyond := template.key_usage - ceiling:
+    # A CA that decides by itself gives an EC key keyEncipherment, too, where the label has accepted that.
+    if not rules.accept_ca_profile and (beyond := template.key_usage - ceiling):
         return f"the certificate would have key usage {', '.join(sorted(beyond))}; this label issues {issued}"
     return None
 

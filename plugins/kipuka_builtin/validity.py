@@ -34,8 +34,8 @@ class ValidityPolicy(Policy):
         return replace(template, not_after=latest) if template.not_after > latest else template
 
     async def decide(self, template: Template, enrolment: Enrolment) -> Verdict:
-        """Refuse what another policy made longer again."""
-        if template.not_after > _latest(template, enrolment):
+        """Refuse what another policy made longer again, or the CA does by itself and the label has not accepted."""
+        if template.not_after > _latest(template, enrolment) and not enrolment.label.rules.accept_ca_validity:
             return Deny(DenyKind.PERMISSION, "the certificate would be valid for longer than this label allows")
         return Allow()
 

@@ -82,6 +82,8 @@ KEYS: dict[str, tuple[object, str, object]] = {
     "enrollment.allowed_signature_algorithms": (("sha256", "sha384", "sha512"), '["SHA-384"]', ("sha384",)),
     "enrollment.max_validity_days": (398, "30", 30),
     "enrollment.require_san": (False, "true", True),
+    "enrollment.accept_ca_profile": (False, "true", True),
+    "enrollment.accept_ca_validity": (False, "true", True),
     "enrollment.subject_binding": ("identity", '"any"', "any"),
     "enrollment.subject_pattern": (None, "'{id}\\.example'", r"{id}\.example"),
     "enrollment.key_usage": (None, '["keyagreement", "nonRepudiation"]', ("keyAgreement", "contentCommitment")),

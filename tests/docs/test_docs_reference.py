@@ -11,7 +11,7 @@ from kipuka_core import errors
 from kipuka_core.cli import commands
 from kipuka_core.cli.reference import write_pages
 from kipuka_core.cli.source import class_text
-from kipuka_core.domain import ports
+from kipuka_core.domain.port import Port
 from kipuka_core.edges.http.status import status_of
 from kipuka_core.hooks import spec
 from kipuka_core.model import event
@@ -41,7 +41,7 @@ def test_every_hook_and_every_method_of_a_port_is_explained(fresh: Path) -> None
     page = (fresh / "hooks.md").read_text()
     for name in spec.HOOKS:
         assert f"| `{name}` | `Sequence[" in page
-    for port in ports.Port.__subclasses__():
+    for port in Port.__subclasses__():
         text = class_text(port)
         assert f"### `{text.name}`" in page
         for method in text.methods:

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from kipuka_core.domain.approval import Approvals
 from kipuka_core.domain.authenticate import Authentication
+from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
 from kipuka_core.domain.judge import Judge, NamedPolicy
 from kipuka_core.domain.one_time_passwords import hash_token
 from kipuka_core.domain.pipeline import Road
-from kipuka_core.domain.ports import Authenticator, CaBackend, EventSink, LockoutLimits, Policy
+from kipuka_core.domain.ports import Authenticator, EventSink, LockoutLimits, Policy
 from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
 from kipuka_core.domain.reservations import Reservations

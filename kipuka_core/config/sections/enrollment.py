@@ -92,6 +92,18 @@ class Enrollment(Section):
         default=_RULES.allowed_extensions,
         description="A CSR asking for another one is 400. By name or dotted OID.",
     )
+    accept_ca_profile: Switch = Field(
+        default=_RULES.accept_ca_profile,
+        description=(
+            "Certificates may have what their external CA sets by itself, as the settings of its `[[ca]]` declare it: "
+            "key usages, which attributes of the subject stay, a validity up to `max_validity_days`, further "
+            "extensions. Anything that is not declared stays refused."
+        ),
+    )
+    accept_ca_validity: Switch = Field(
+        default=_RULES.accept_ca_validity,
+        description="That declared validity may be longer than `max_validity_days`. Needs `accept_ca_profile`.",
+    )
 
 
 class EstLabel(Enrollment):

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from quart import Blueprint, Response
 from quart.typing import ResponseReturnValue
 
+from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.guard import Guard
-from kipuka_core.domain.ports import CaBackend
 from kipuka_core.edges.http.admin_health import HealthChecks, ca_part, part_body
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.status import StatusDesk

@@ -14,7 +14,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from kipuka_core.domain.ports import RunBlocking
+from kipuka_core.domain.ca_ports import RunBlocking
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.revocation.asked import Asked, Finding, ask_about, unknown
 from kipuka_core.edges.revocation.crl_source import Held

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from kipuka_core.domain.ports import RunBlocking
+from kipuka_core.domain.ca_ports import RunBlocking
 from kipuka_core.edges.revocation.crl import MAX_CRL_BYTES, Crl, CrlUnusable, Scope, parse_crls
 from kipuka_core.edges.revocation.memory import SingleFlight
 from kipuka_core.edges.revocation.trouble import RETRY_SECONDS, SourceFailed, clock_from

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from kipuka_core.domain.ports import RunBlocking
+from kipuka_core.domain.ca_ports import RunBlocking
 from kipuka_core.edges.revocation.asked import Asked, Finding, unknown
 from kipuka_core.edges.revocation.crl import Crl
 from kipuka_core.edges.revocation.crl_source import CrlSource, Held, file_reader

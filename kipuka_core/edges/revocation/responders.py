@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from kipuka_core.domain.ports import RunBlocking
+from kipuka_core.domain.ca_ports import RunBlocking
 from kipuka_core.edges.revocation.asked import Asked, Finding, unknown
 from kipuka_core.edges.revocation.memory import Memory
 from kipuka_core.edges.revocation.ocsp import AnswerUnusable, question_about, read_answer

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from kipuka_core.domain.ca_ports import RunBlocking, StatusAuthority
 from kipuka_core.domain.guard import Guard
-from kipuka_core.domain.ports import RunBlocking, StatusAuthority
 from kipuka_core.domain.status_ports import StatusStore, authority_key_id
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.status.entries import NEVER, CrlEntries

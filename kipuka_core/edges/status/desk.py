@@ -8,8 +8,9 @@ from datetime import datetime
 
 from cryptography import x509
 
+from kipuka_core.domain.ca_ports import CaBackend, RunBlocking, StatusAuthority
 from kipuka_core.domain.guard import Guard
-from kipuka_core.domain.ports import CaBackend, EventHub, RunBlocking, StatusAuthority
+from kipuka_core.domain.ports import EventHub
 from kipuka_core.domain.responder_certificate import ResponderCertificates
 from kipuka_core.domain.status_ports import can_sign_crls
 from kipuka_core.edges.log import get_logger

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-from kipuka_core.domain.ports import RunBlocking, StatusAuthority
+from kipuka_core.domain.ca_ports import RunBlocking, StatusAuthority
 from kipuka_core.domain.responder_certificate import VALIDITY, ResponderCertificates
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.status.crls import trouble_of

@@ -18,22 +18,40 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtensionOID
 
-from kipuka_core.domain.ports import CaBackend
-from kipuka_core.model.certificate import Approved, CaChain, Issued, MaySet, Template
+from kipuka_core.domain.ca_ports import CaBackend
+from kipuka_core.errors import NotIssued, Unavailable
+from kipuka_core.model.asked import Asked
+from kipuka_core.model.certificate import Approved, CaChain, CaProfile, Issued, Template
 from kipuka_core.model.key_usage import key_usage_names
 from kipuka_core.model.names import same_san, san_of
+from kipuka_core.model.verdict import Wait
 from kipuka_core.testing.contracts.port import PortContract
 from kipuka_core.testing.contracts.settings import check_settings
 from kipuka_core.testing.pki import make_csr, make_key
 from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_template
 
 OpenCa = Callable[[], AbstractAsyncContextManager[CaBackend]]
+_OWN_OF_EVERY_CA = frozenset(
+    oid.dotted_string
+    for oid in (
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+        ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
+    )
+)
 _LEAST_SERIAL_BITS = 64
 _MOST_SERIAL_BITS = 159
 """RFC 5280 4.1.2.2: positive and at most 20 octets, of which DER spends one bit on the sign."""
@@ -45,6 +63,13 @@ class CaBackendContract(PortContract):
 
     subject_key_types: ClassVar[Sequence[str]] = ("ecdsa256", "ecdsa384", "rsa2048", "ed25519")
     """Keys that the contract asks certificates for. Leave out what the CA behind the backend does not certify."""
+    issues_further_extensions: ClassVar[bool] = True
+    """False: the CA behind the backend has none but its own."""
+    names_without_subject: ClassVar[bool] = True
+    """False: the CA does not certify a key without a subject."""
+    names_without_san: ClassVar[bool] = True
+    """False: the CA does not certify a key without a SubjectAltName."""
+    requests_at_once: ClassVar[int] = 50
     timeout_seconds: ClassVar[float] = 10
     """As ``[plugins] timeout``: a later answer is a refusal."""
 
@@ -74,6 +99,8 @@ class CaBackendContract(PortContract):
 
     async def test_a_certificate_without_a_subject_has_a_critical_san(self, backend: CaBackend) -> None:
         """RFC 5280 4.1.2.6."""
+        if not self.names_without_subject:
+            return
         approved = await self._approved(backend, common_name=None, san=("dns:device.example", "ip:192.0.2.1"))
         certificate = await self._issue(backend, approved)
         check_as_approved(certificate, approved, backend.may_set)
@@ -81,12 +108,14 @@ class CaBackendContract(PortContract):
 
     async def test_a_certificate_without_san_has_none(self, backend: CaBackend) -> None:
         """No entry is invented, and no empty extension (RFC 5280 4.2.1.6)."""
+        if not self.names_without_san:
+            return
         approved = await self._approved(backend, san=())
         assert san_of(await self._issue(backend, approved)) is None
 
     async def test_approved_further_extensions_are_issued(self, backend: CaBackend) -> None:
         """With their value and criticality."""
-        if MaySet.EXTENSIONS in backend.may_set:
+        if not self.issues_further_extensions:
             return
         oid = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
         further = x509.Extension(oid, critical=False, value=x509.UnrecognizedExtension(oid, b"\x05\x00"))
@@ -100,11 +129,11 @@ class CaBackendContract(PortContract):
         approved = await self._approved(backend, not_after=issuer.not_valid_after_utc + timedelta(days=1))
         assert (await self._issue(backend, approved)).not_valid_after_utc <= issuer.not_valid_after_utc
 
-    async def test_fifty_concurrent_requests_get_fifty_certificates_of_their_own(self, backend: CaBackend) -> None:
+    async def test_concurrent_requests_get_certificates_of_their_own(self, backend: CaBackend) -> None:
         """Each with its own names and key, and a serial that nobody could guess or has already."""
         all_approved = [
             await self._approved(backend, common_name=f"device-{number}", san=(f"dns:device-{number}",))
-            for number in range(50)
+            for number in range(self.requests_at_once)
         ]
         certificates = await asyncio.gather(*(self._issue(backend, approved) for approved in all_approved))
         for certificate, approved in zip(certificates, all_approved, strict=True):
@@ -116,6 +145,30 @@ class CaBackendContract(PortContract):
         approved = await self._approved(backend)
         first, second = [await self._issue(backend, approved) for _ in range(2)]
         assert first.serial_number != second.serial_number
+
+    async def test_what_became_of_a_request_is_found(self, backend: CaBackend) -> None:
+        """Where ``finds`` is true: the certificate that there is, and nothing is asked for twice."""
+        if not backend.finds:
+            with pytest.raises(Unavailable):
+                await backend.poll(asked(await self._approved(backend)))
+            return
+        approved = await self._approved(backend)
+        issued = await self._issue(backend, approved)
+        found = await backend.poll(asked(approved))
+        assert isinstance(found, Issued), "poll finds what was issued"
+        assert found.certificate == issued
+        with pytest.raises(NotIssued):
+            await backend.poll(asked(await self._approved(backend)))
+
+    async def test_what_is_revoked_may_be_revoked_again(self, backend: CaBackend) -> None:
+        """Where ``revokes`` is true; elsewhere it is said that it cannot be done."""
+        certificate = await self._issue(backend, await self._approved(backend))
+        if not backend.revokes:
+            with pytest.raises(Unavailable):
+                await backend.revoke(certificate, 1)
+            return
+        for _ in range(2):
+            await backend.revoke(certificate, 1)
 
     async def test_issuing_leaves_the_approved_template_alone(self, backend: CaBackend) -> None:
         """It is what the certificate is compared with afterwards."""
@@ -153,17 +206,37 @@ class CaBackendContract(PortContract):
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
         values = {"not_before": start, "not_after": start + timedelta(days=30)} | fields
         issuer = (await backend.chain()).issuing
-        return Approved(template=sample_template(csr, **values), enrolment=sample_enrolment(csr), issuer=issuer)
+        enrolment = replace(sample_enrolment(csr), request_id=uuid4().hex, time=datetime.now(UTC))
+        template = backend.may_set.applied(sample_template(csr, **values))
+        return Approved(template=template, enrolment=enrolment, issuer=issuer)
 
     async def _issue(self, backend: CaBackend, approved: Approved) -> x509.Certificate:
         async with asyncio.timeout(self.timeout_seconds):
-            issued = await backend.issue(approved)
-        assert isinstance(issued, Issued), "issue returns Issued"
-        assert isinstance(issued.certificate, x509.Certificate)
-        return issued.certificate
+            outcome = await backend.issue(approved)
+        while isinstance(outcome, Wait):
+            assert outcome.reference, "a CA's Wait says what the CA knows the request by"
+            assert outcome.retry_after_seconds is not None, "a CA's Wait says when to poll"
+            await asyncio.sleep(min(outcome.retry_after_seconds, 1))
+            async with asyncio.timeout(self.timeout_seconds):
+                outcome = await backend.poll(asked(approved, outcome.reference))
+        assert isinstance(outcome, Issued), "issue returns Issued or Wait, and so does poll"
+        assert isinstance(outcome.certificate, x509.Certificate)
+        return outcome.certificate
 
 
-def check_as_approved(certificate: x509.Certificate, approved: Approved, may_set: frozenset[MaySet]) -> None:
+def asked(approved: Approved, reference: str = "") -> Asked:
+    """What the core records of a request, and gives to ``poll``."""
+    return Asked(
+        request_id=approved.enrolment.request_id,
+        template=approved.template,
+        csr_der=approved.enrolment.csr.der,
+        issuer=approved.issuer,
+        reference=reference,
+        asked_at=approved.enrolment.time,
+    )
+
+
+def check_as_approved(certificate: x509.Certificate, approved: Approved, profile: CaProfile) -> None:
     """Assert that a certificate is what was approved, but for what the backend declares to decide by itself."""
     template = approved.template
     certificate.verify_directly_issued_by(approved.issuer)
@@ -172,15 +245,18 @@ def check_as_approved(certificate: x509.Certificate, approved: Approved, may_set
     )
     assert spki_der == template.spki_der, "the key is the approved one"
     assert same_san(san_of(certificate), template.san), "the SubjectAltName is the approved one"
-    if MaySet.SUBJECT_SUBSET in may_set:
-        assert set(certificate.subject) <= set(template.subject), "the subject holds nothing that was not approved"
+    assert certificate.subject == template.subject, "the subject is the approved one"
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    assert ends > begins, "it is valid for some time"
+    if profile.validity is None:
+        assert begins >= template.not_before, "it is not valid from an earlier time"
+        assert ends <= template.not_after, "it is not valid for longer"
     else:
-        assert certificate.subject == template.subject, "the subject is the approved one"
-    if MaySet.VALIDITY not in may_set:
-        assert certificate.not_valid_before_utc >= template.not_before, "it is not valid from an earlier time"
-        assert certificate.not_valid_after_utc <= template.not_after, "it is not valid for longer"
-    assert certificate.not_valid_after_utc > certificate.not_valid_before_utc, "it is valid for some time"
-    _check_usages(certificate, template, may_set)
+        assert ends - begins <= profile.validity + timedelta(seconds=1), "it is not valid for longer than declared"
+    _check_usages(certificate, template)
+    allowed = {*_OWN_OF_EVERY_CA, *profile.extensions, *(each.oid.dotted_string for each in template.extensions)}
+    found = {each.oid.dotted_string for each in certificate.extensions}
+    assert found <= allowed, "it has no extensions but those approved and those declared"
 
 
 def check_serials(serials: Sequence[int]) -> None:
@@ -193,11 +269,9 @@ def check_serials(serials: Sequence[int]) -> None:
     assert max(gaps, default=2**32) >= 2**32, "serials are random and not counted"
 
 
-def _check_usages(certificate: x509.Certificate, template: Template, may_set: frozenset[MaySet]) -> None:
+def _check_usages(certificate: x509.Certificate, template: Template) -> None:
     values = [extension.value for extension in certificate.extensions]
     assert not any(isinstance(value, x509.BasicConstraints) and value.ca for value in values), "it is not a CA"
-    if MaySet.KEY_USAGE in may_set:
-        return
     usages = [key_usage_names(value) for value in values if isinstance(value, x509.KeyUsage)]
     assert usages == [template.key_usage], "the key usage is the approved one"
     ekus = {oid.dotted_string for value in values if isinstance(value, x509.ExtendedKeyUsage) for oid in value}

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.types import (
     CertificatePublicKeyTypes,
 )
 
-from kipuka_core.domain.ports import KeyStore, Signer
+from kipuka_core.domain.ca_ports import Signer
+from kipuka_core.domain.ports import KeyStore
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.model.signing_hash import signing_hash
 from kipuka_core.testing.contracts.port import PATIENCE_SECONDS, PortContract

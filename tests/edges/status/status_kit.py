@@ -15,8 +15,8 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from sqlalchemy import text
 
+from kipuka_core.domain.ca_ports import Signer, StatusAuthority
 from kipuka_core.domain.guard import Guard
-from kipuka_core.domain.ports import Signer, StatusAuthority
 from kipuka_core.domain.responder_certificate import ResponderCertificates
 from kipuka_core.domain.status_ports import StatusTimes
 from kipuka_core.edges.events import ConfiguredSink, Events
