@@ -173,7 +173,11 @@ def test_certificates_are_found_shown_exported_revoked_and_released(commands: Co
     assert "only a certificate that is on hold" in commands.refused("certs", "release", serial)
     assert commands.json("certs", "revoke", serial, "--reason", "superseded")["status"] == "revoked"
     assert "reason:    superseded" in commands.run("certs", "show", serial).stdout
+    again = commands.run("certs", "revoke", serial, "--reason", "keyCompromise").stdout
+    assert again.startswith(f"revoked {serial} (CN={entity}) already at ")
+    assert again.endswith(", for superseded, which stays\n")
     assert commands.refused("certs", "show", "1") == "no certificate has this serial number"
+    assert "not in hex; search names by subject" in commands.refused("certs", "show", entity)
     names = [each["event"] for each in commands.facts(target=serial, actor=commands.actor.replace(" ", "%20"))]
     assert names == ["certificate_revoked", "certificate_released", "certificate_revoked"]
 
