@@ -160,12 +160,15 @@ def consume_reservations(connection: Connection, records: list[RecordedCertifica
     """Turn the reservation of each record into a use. Raises ReservationLost when one is not there any more."""
     if not records:
         return
-    mine = [{"the_otp_id": record.otp_id, "the_request_id": record.request_id} for record in records]
-    if connection.execute(_CONSUME, mine).rowcount != len(records):
-        raise ReservationLost("the reservation of the one-time password is gone")
-    uses = [{"the_otp_id": record.otp_id} for record in records]
+    # The password before its reservations, as everywhere, and one password after the other: two that lock the same
+    # rows in another order stop each other.
+    ordered = sorted(records, key=lambda record: record.otp_id or "")
+    uses = [{"the_otp_id": record.otp_id} for record in ordered]
     if connection.execute(_COUNT_USE, uses).rowcount != len(records):
         raise ReservationLost("the one-time password was withdrawn or used up")
+    mine = [{"the_otp_id": record.otp_id, "the_request_id": record.request_id} for record in ordered]
+    if connection.execute(_CONSUME, mine).rowcount != len(records):
+        raise ReservationLost("the reservation of the one-time password is gone")
 
 
 def reconcile(batch: Batch, now: datetime) -> None:

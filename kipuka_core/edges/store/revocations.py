@@ -12,15 +12,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from kipuka_core.edges.store.dialects import insert_into, insert_unless_there
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros
 from kipuka_core.edges.store.tables import certificates, crls, revocation_changes
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.record import CertificateStatus
 from kipuka_core.model.status import CrlFacts, PublishedCrl, RecordedStatus, RevocationState, StatusChange
 
-_DIALECTS: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
 _c = certificates.c
 _MOMENTS = ("this_update", "next_update", "scheduled_at")
 _CHANGES = select(revocation_changes.c.changes).where(
@@ -54,8 +53,7 @@ def count_change(connection: Connection, issuer_key_id: str) -> int:
 
     Until the transaction ends nobody else gets the next number, so that who sees a number sees all below it.
     """
-    dialect = _DIALECTS[connection.dialect.name]
-    first = dialect.insert(revocation_changes).values(issuer_key_id=issuer_key_id, changes=1)
+    first = insert_into(connection, revocation_changes).values(issuer_key_id=issuer_key_id, changes=1)
     counted = first.on_conflict_do_update(
         index_elements=["issuer_key_id"], set_={"changes": revocation_changes.c.changes + 1}
     )
@@ -118,9 +116,7 @@ def publish_crl(batch: Batch, crl: PublishedCrl, *, number_before: int | None) -
     row = asdict(crl.facts) | {"crl_der": crl.der}
     row |= {name: to_micros(row[name]) for name in _MOMENTS}
     if number_before is None:
-        dialect = _DIALECTS[batch.connection.dialect.name]
-        first = dialect.insert(crls).values(row).on_conflict_do_nothing().returning(crls.c.number)
-        return batch.connection.execute(first).first() is not None  # psycopg does not tell how many rows
+        return insert_unless_there(batch.connection, crls, row)
     this_one = {"the_issuer_key_id": crl.facts.issuer_key_id, "the_number_before": number_before}
     return bool(batch.connection.execute(_REPLACE, {**row, **this_one}).rowcount)
 

@@ -1,4 +1,4 @@
-"""The face of the store: the ``Store`` protocol on two threads, one that writes and one that reads."""
+"""The face of the store: the ``Store`` protocol on threads, one that writes and others that read."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class SqlStore(AdministrationQueries):
     """Implements :class:`kipuka_core.domain.ports.Store` and ``AdminStore``; made by :func:`open_store`.
 
     Reads do not wait for the fsync of a batch of writes: those that scan have a thread and a connection of their own,
-    those that find one row by an index run at once where that costs less (:mod:`.lookups`). What
-    a finished write has recorded, every later read sees, in every process.
+    those that find one row by an index run at once where that costs less (:mod:`.lookups`), or else have a thread too.
+    What a finished write has recorded, every later read sees, in every process.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class SqlStore(AdministrationQueries):
         self._clock = clock
         self._anchors = anchors
         self._threads = {"writer": writer, "reader": reader}
+        if isinstance(lookups, JobThread):
+            self._threads["lookups"] = lookups
         self._owner = owner.this_process()
         self._lockouts = lockouts.LockoutSnapshot(self._read_lockouts)
 
@@ -277,7 +279,7 @@ class SqlStore(AdministrationQueries):
             raise StoreUnavailable(describe(error) if isinstance(error, SQLAlchemyError) else str(error)) from error
 
     def queued(self) -> dict[str, int]:
-        """How many jobs wait for each of the two threads."""
+        """How many jobs wait for each of the threads."""
         return {name: thread.pending for name, thread in self._threads.items()}
 
     async def inventory(self) -> inventory.Inventory:
@@ -332,10 +334,13 @@ async def open_store(
         writer = thread(engines.writer, name="kipuka-store-writer", take_along=anchors.take_along)
         stack.push_async_callback(writer.aclose)
         stack.push_async_callback(anchors.close)
-        lookups: JobThread | Lookups = reader
+        lookups: JobThread | Lookups
         if engines.lookup is not None:
             lookups = Lookups(engines.lookup, thread=reader, check=engines.check_identity)
             stack.callback(lookups.close)
+        else:  # a thread of their own, so that no enrolment waits behind a search
+            lookups = thread(engines.reader, name="kipuka-store-lookups")
+            stack.push_async_callback(lookups.aclose)
         store = SqlStore(writer, reader, lookups, clock=clock, check_file=engines.check_file, anchors=anchors)
         await store.reconcile()
         yield store

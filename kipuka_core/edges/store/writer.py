@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from kipuka_core.edges.store.engine import describe, is_contention
+from kipuka_core.edges.store.engine import concerns_all, describe, is_contention
 from kipuka_core.errors import StoreUnavailable, Unavailable
 
 T = TypeVar("T")
@@ -61,6 +61,10 @@ class _Outcome:
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
+
+
+class _NotConnected(Exception):
+    """There is no connection: nobody's job is to blame, and none has begun."""
 
 
 class _CommitFailed(Exception):
@@ -164,10 +168,14 @@ class JobThread:
 
     def _run_transaction(self, jobs: Sequence[_Job]) -> list[Any]:
         deadline = time.monotonic() + self._busy_timeout_seconds
+        may_be_stale = self._connection is not None
         while True:
             try:
                 return self._try_transaction(jobs)
             except DBAPIError as error:
+                if error.connection_invalidated and may_be_stale:
+                    may_be_stale = False  # the database was started again since: nothing is committed yet
+                    continue
                 if not is_contention(error) or time.monotonic() >= deadline:
                     raise
                 # Random, so that processes do not keep meeting.
@@ -175,16 +183,16 @@ class JobThread:
 
     def _try_transaction(self, jobs: Sequence[_Job]) -> list[Any]:
         try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-            transaction = self._connection.begin()
+            connection = self._connect()
+            transaction = connection.begin()
             try:
-                batch = Batch(self._connection)
+                batch = Batch(connection)
                 results = [job.function(batch) for job in jobs]
                 batch.finish()
-                is_durable = self._take_along(self._connection) if self._take_along is not None else None
+                is_durable = self._take_along(connection) if self._take_along is not None else None
             except BaseException:
-                transaction.rollback()
+                with contextlib.suppress(SQLAlchemyError):  # of a session that is gone nothing is left to roll back
+                    transaction.rollback()
                 raise
             _commit(transaction.commit)
         except (DBAPIError, _CommitFailed) as error:
@@ -194,6 +202,16 @@ class JobThread:
         if is_durable is not None:
             is_durable()
         return results
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            try:
+                self._connection = self._engine.connect()
+            except DBAPIError as error:
+                if is_contention(error):
+                    raise
+                raise _NotConnected(describe(error)) from error
+        return self._connection
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
@@ -229,13 +247,15 @@ def _commit(commit: Callable[[], None]) -> None:
 def _concerns_all(error: Exception) -> bool:
     """Whether the database is in trouble rather than one of the jobs."""
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or is_contention(error)
-    return isinstance(error, _CommitFailed)
+        return concerns_all(error)
+    return isinstance(error, (_CommitFailed, _NotConnected))
 
 
 def _for_caller(error: Exception) -> Exception:
     if isinstance(error, SQLAlchemyError):
         unavailable = StoreUnavailable(f"the database did not answer: {describe(error)}")
+    elif isinstance(error, _NotConnected):
+        unavailable = StoreUnavailable(f"the database cannot be reached: {error}")
     elif isinstance(error, _CommitFailed):
         unavailable = StoreUnavailable(f"the database did not confirm: {error}")
     else:
