@@ -20,7 +20,8 @@ from kipuka_core.errors import ConfigurationError
 _KEY = "db.url"
 _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 # PostgreSQL: serialization_failure, deadlock_detected, lock_not_available
-_CONTENTION_STATES = frozenset({"40001", "40P01", "55P03"})
+_DEADLOCK = "40P01"
+_CONTENTION_STATES = frozenset({"40001", _DEADLOCK, "55P03"})
 _TIMED_OUT = "57014"  # PostgreSQL: query_canceled
 
 
@@ -162,6 +163,11 @@ def is_contention(error: DBAPIError) -> bool:
     if code is not None:
         return code & 0xFF in _BUSY_CODES  # extended codes carry the primary one in the low byte
     return getattr(error.orig, "sqlstate", None) in _CONTENTION_STATES
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Whether two transactions waited for one another, and this one was ended."""
+    return getattr(error.orig, "sqlstate", None) == _DEADLOCK
 
 
 def concerns_all(error: DBAPIError) -> bool:

@@ -91,7 +91,7 @@ class SqlStore(AdministrationQueries):
             lease_seconds=lease_seconds,
             owner=self._owner,
         )
-        return await self._write(partial(one_time_passwords.reserve, wanted=wanted))
+        return await self._write(partial(one_time_passwords.reserve, wanted=wanted), locks=otp_id)
 
     async def release(self, request_id: str) -> None:
         """See the protocol. A reservation that is kept for a remembered request stays."""
@@ -113,7 +113,8 @@ class SqlStore(AdministrationQueries):
         ReservationLost also when the remembered request was refused in the meantime; AlreadyIssued also when this
         request has a certificate.
         """
-        await self._write(partial(certificates.commit_certificate, record=record, event=event, now=self._clock()))
+        commit = partial(certificates.commit_certificate, record=record, event=event, now=self._clock())
+        await self._write(commit, locks=record.otp_id)
 
     async def withdraw_intent(self, request_id: str) -> None:
         """See the protocol."""
@@ -218,7 +219,8 @@ class SqlStore(AdministrationQueries):
 
     async def revoke_otp(self, otp_id: str, *, now: datetime, event: Event) -> bool:
         """See the protocol. Its reservations go too: an enrolment under way loses its own."""
-        return await self._write(partial(one_time_passwords.revoke_otp, otp_id=otp_id, now=now, event=event))
+        revoke = partial(one_time_passwords.revoke_otp, otp_id=otp_id, now=now, event=event)
+        return await self._write(revoke, locks=otp_id)
 
     # -- lockout ---------------------------------------------------------------------------------------------------
     async def locked_until(self, address: str, entity_id: str, now: datetime) -> datetime | None:
@@ -331,7 +333,12 @@ async def open_store(
         reader = thread(engines.reader, name="kipuka-store-reader")
         stack.push_async_callback(reader.aclose)
         anchors = Anchors(lambda: writer.run(lambda _: None))
-        writer = thread(engines.writer, name="kipuka-store-writer", take_along=anchors.take_along)
+        writer = thread(
+            engines.writer,
+            name="kipuka-store-writer",
+            take_along=anchors.take_along,
+            lock=one_time_passwords.lock_passwords if engines.sqlite_file is None else None,
+        )
         stack.push_async_callback(writer.aclose)
         stack.push_async_callback(anchors.close)
         lookups: JobThread | Lookups

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from kipuka_core.edges.store.engine import concerns_all, describe, is_contention
+from kipuka_core.edges.store.engine import concerns_all, describe, is_contention, is_deadlock
 from kipuka_core.errors import StoreUnavailable, Unavailable
 
 T = TypeVar("T")
@@ -54,6 +54,7 @@ class Batch:
 class _Job:
     function: Callable[[Batch], Any]
     future: asyncio.Future[Any]
+    locks: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,10 @@ class _Outcome:
 
 class _NotConnected(Exception):
     """There is no connection: nobody's job is to blame, and none has begun."""
+
+
+class _Entangled(Exception):
+    """The jobs of this batch and another process's wait for one another: alone, each gets through."""
 
 
 class _CommitFailed(Exception):
@@ -83,14 +88,18 @@ class JobThread:
         busy_timeout_seconds: float,
         check: Callable[[], None] = lambda: None,
         take_along: Callable[[Connection], Callable[[], None]] | None = None,
+        lock: Callable[[Connection, Sequence[str]], None] | None = None,
     ) -> None:
         """``check`` runs before every batch; an OSError from it is StoreUnavailable for all of the batch.
+
+        ``lock`` runs at the beginning of every transaction with what its jobs lock, in order.
 
         ``take_along`` runs at the end of every transaction, and what it returns when the transaction is durable.
         """
         self._engine = engine
         self._check = check
         self._take_along = take_along
+        self._lock = lock
         self._max_pending = max_pending
         self._busy_timeout_seconds = busy_timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -107,10 +116,11 @@ class JobThread:
         """How many jobs are not done yet."""
         return self._pending
 
-    async def run(self, function: Callable[[Batch], T], *, share: float = 1.0) -> T:
+    async def run(self, function: Callable[[Batch], T], *, share: float = 1.0, locks: str | None = None) -> T:
         """Run ``function`` in the thread and return its result when its transaction is durable.
 
         ``share`` is how full the queue may be for this job: what matters less leaves room for what matters more.
+        ``locks`` names the row that it begins by locking.
 
         It may run more than once, in transactions that were rolled back, and runs to its end even when the caller is
         cancelled. Raises what it raises; StoreUnavailable when the database fails; Unavailable when the queue is full.
@@ -123,7 +133,7 @@ class JobThread:
         self._pending += 1
         if not self._submitted:
             self._loop.call_soon(self._hand_over)
-        self._submitted.append(_Job(function, future))
+        self._submitted.append(_Job(function, future, locks))
         return await future
 
     async def aclose(self) -> None:
@@ -178,6 +188,8 @@ class JobThread:
                     continue
                 if not is_contention(error) or time.monotonic() >= deadline:
                     raise
+                if is_deadlock(error) and len(jobs) > 1:
+                    raise _Entangled from error
                 # Random, so that processes do not keep meeting.
                 time.sleep(random.uniform(0.0001, 0.0005))  # noqa: S311
 
@@ -186,6 +198,8 @@ class JobThread:
             connection = self._connect()
             transaction = connection.begin()
             try:
+                if self._lock is not None and (locks := sorted({job.locks for job in jobs if job.locks})):
+                    self._lock(connection, locks)
                 batch = Batch(connection)
                 results = [job.function(batch) for job in jobs]
                 batch.finish()

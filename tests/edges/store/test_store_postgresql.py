@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import event, text
 
 from kipuka_core.domain.ports import LockoutLimits, ReservationLost
-from kipuka_core.edges.store import SqlStore, open_store
+from kipuka_core.edges.store import SqlStore, lockouts, open_store
+from kipuka_core.edges.store.moments import to_micros
 from kipuka_core.errors import ConfigurationError, StoreUnavailable
 from kipuka_core.model.record import RequestState, Reservation
 from kipuka_core.testing.samples import NOW
@@ -130,21 +131,32 @@ async def test_a_password_that_is_being_withdrawn_is_not_used(
     other.commit()
     with pytest.raises(ReservationLost):
         await commit
+    assert f"@{name} ERROR:  deadlock" not in postgresql.log_file.read_text()
 
 
-async def test_wrong_secrets_at_once_are_counted_one_after_the_other(store: SqlStore, beside: SqlStore) -> None:
-    for number in range(20):
+async def test_wrong_secrets_at_once_are_counted_one_after_the_other(
+    store: SqlStore, postgresql: Cluster, name: str, other: psycopg.Connection[Any]
+) -> None:
+    other.execute("SELECT pg_advisory_xact_lock(%s)", (lockouts._LOCK_NUMBER,))
+    row = ("192.0.2.1", "device", to_micros(NOW))
+    for _ in range(2):
+        other.execute("INSERT INTO auth_failures (address, entity_id, failed_at) VALUES (%s, %s, %s)", row)
+    third = await blocked(postgresql, name, store.count_failure("192.0.2.1", "device", limits=LIMITS, now=NOW))
+    other.commit()
+    assert await third == NOW + timedelta(seconds=600)
+
+
+async def test_wrong_secrets_at_once_lock_once(store: SqlStore, beside: SqlStore) -> None:
+    for number in range(5):
         address = f"192.0.2.{number}"
         outcomes = await asyncio.gather(
             *(each.count_failure(address, "device", limits=LIMITS, now=NOW) for each in (store, beside) * 8)
         )
         assert [outcome for outcome in outcomes if outcome] == [NOW + timedelta(seconds=600)], address
-    counted = "SELECT count(*) FROM auth_failures WHERE address = '192.0.2.7'"
-    assert await store._read(lambda batch: batch.connection.execute(text(counted)).scalar()) == 3
 
 
 async def test_processes_that_lock_the_same_rows_in_another_order_both_get_on(
-    store: SqlStore, beside: SqlStore
+    store: SqlStore, beside: SqlStore, postgresql: Cluster, name: str
 ) -> None:
     for number in range(8):
         await store.add_otp(otp(f"otp-{number}", max_usage=100), otp_event())
@@ -161,6 +173,7 @@ async def test_processes_that_lock_the_same_rows_in_another_order_both_get_on(
             *(use(store, f"a{turn}", number) for number in forth), *(use(beside, f"b{turn}", n) for n in back)
         )
     assert {each.usage_count for each in await store.list_otps()} == {10}
+    assert f"@{name} ERROR:  deadlock" not in postgresql.log_file.read_text()
 
 
 async def test_a_row_that_another_process_holds_for_long_is_unavailable(
