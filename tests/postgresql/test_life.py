@@ -59,7 +59,7 @@ def test_a_request_that_waits_is_approved_and_another_rejected(node: Node) -> No
         assert node.site.enrol(csr, name, token, "slow").status == 202
         assert node.site.enrol(csr, name, token, "slow").status == 202
         assert node.uses(token) == (0, 1)
-        (waiting,) = [each["id"] for each in node.site.get("requests?state=waiting") if each["entity_id"] == name]
+        (waiting,) = [each["id"] for each in node.site.get("requests?state=waiting") if each["identity"] == name]
         node.site.post(f"requests/{waiting}/{decision}", {}, decided)
         answer = node.site.enrol(csr, name, token, "slow")
         assert answer.status == status, answer.text
