@@ -36,13 +36,18 @@ _IDLE_IN_TRANSACTION_SECONDS = 30
 _FOR_ALL = """
 SELECT set_config('lock_timeout', %(lock_timeout)s, false),
        set_config('idle_in_transaction_session_timeout', %(idle)s, false),
-       set_config('statement_timeout', %(statement)s, false)
+       set_config('statement_timeout', %(statement)s, false),
+       set_config('jit', 'off', false)
 """
 # Where a commit does not wait for its disk, a certificate that has left may be without a record after a crash.
 _FOR_WRITING = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
-_FOR_READING = "SELECT set_config('default_transaction_read_only', 'on', false)"
+# Every search has its index. Which one, the planner knows; that a scan of the table would be quicker, it believes where
+# most rows meet a filter, as if they lay everywhere among the others.
+_FOR_READING = """
+SELECT set_config('default_transaction_read_only', 'on', false), set_config('enable_seqscan', 'off', false)
+"""
 _AS_LONG_AS_IT_TAKES = text(
     "SELECT set_config('lock_timeout', '0', false), set_config('statement_timeout', '0', false),"
     " set_config('idle_in_transaction_session_timeout', '0', false)"
