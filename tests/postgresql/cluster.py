@@ -177,14 +177,13 @@ class Cluster:
         secret = f":{password}" if password else ""
         return f"postgresql://{ROLE}{secret}@127.0.0.1:{self.port}/{name}{query}"
 
-    def environment(self, name: str) -> Mapping[str, str]:
-        """What PostgreSQL's own programs need to work in a database as kipuka's role."""
+    def administrator(self) -> Mapping[str, str]:
+        """What PostgreSQL's own programs need to work as its superuser."""
         return {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(self.port),
-            "PGUSER": ROLE,
-            "PGPASSWORD": PASSWORD,
-            "PGDATABASE": name,
+            "PGUSER": SUPERUSER,
+            "PGPASSWORD": _SUPERUSER_PASSWORD,
         }
 
     @contextmanager
