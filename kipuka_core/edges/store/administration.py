@@ -1,4 +1,4 @@
-"""What administrators ask of the store, on its two threads."""
+"""What administrators ask of the store, on its threads."""
 
 from __future__ import annotations
 
