@@ -119,7 +119,7 @@ async def test_a_profile_that_ignores_serial_numbers_is_found_out_and_nothing_is
     ],
 )
 async def test_settings_that_do_not_fit_are_refused_with_what_to_change(
-    cfssl: Cfssl, tmp_path: Path, change: Mapping[str, Any], where: str, problem: str
+    cfssl: Cfssl, tmp_path: Path, change: dict[str, Any], where: str, problem: str
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:
         async with Opened(tmp_path).open(cfssl.settings | change):
@@ -152,7 +152,7 @@ async def test_another_certificate_than_cfssls_is_refused(cfssl: Cfssl, tmp_path
         ({"profile": ""}, "profile"),
     ],
 )
-def test_settings_that_could_never_work_are_refused(tmp_path: Path, change: Mapping[str, Any], problem: str) -> None:
+def test_settings_that_could_never_work_are_refused(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as raised:
         Opened(tmp_path).open(make_cfssl(tmp_path / "cfssl").settings | change)
     assert KEY not in str(raised.value)
