@@ -10,25 +10,22 @@ from typing import Any
 from kipuka_core.testing.server import Deployment, make_deployment
 
 
-def make_site(directory: Path, settings: Mapping[str, Any], *, workers: int = 1, more: str = "") -> Deployment:
+def make_site(
+    directory: Path, settings: Mapping[str, Any], *, client_auth: str = "", enrollment: str = ""
+) -> Deployment:
     """Its certificates are CFSSL's, and its TLS certificate is by the embedded CA."""
     deployment = make_deployment(directory)
-    configure(deployment, settings, workers=workers, more=more)
-    return deployment
-
-
-def configure(deployment: Deployment, settings: Mapping[str, Any], *, workers: int = 1, more: str = "") -> None:
     # text, whole numbers, booleans and lists of them are written alike in JSON and TOML
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     deployment.configure(
         "\n".join(
             [
                 '[plugins]\nenable = ["cfssl"]',
-                "[enrollment]\naccept_ca_profile = true",
+                f"[enrollment]\naccept_ca_profile = true\n{enrollment}",
                 '[[ca]]\nid = "devices"\nbackend = "cfssl"',
                 *lines,
-                more,
             ]
         ),
-        workers=workers,
+        client_auth=client_auth,
     )
+    return deployment

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from kipuka_core import CaBackend, ConfigurationError, Issued, NotIssued, OutcomeUnknown, RequestRefused, Unavailable
+from kipuka_core import (
+    CaBackend,
+    ConfigurationError,
+    Issued,
+    NotAllowed,
+    NotIssued,
+    OutcomeUnknown,
+    RequestRefused,
+    Unavailable,
+)
 from kipuka_core.testing.contracts.ca_backend import asked
 from kipuka_core.testing.pki import make_root
 from kipuka_core.testing.server import wait_until
@@ -129,8 +138,9 @@ async def test_a_revocation_reaches_cfssls_database(cfssl: Cfssl, tmp_path: Path
 
 
 async def test_a_certificate_that_cfssl_does_not_have_cannot_be_revoked_there(cfssl: Cfssl, tmp_path: Path) -> None:
+    """Refused, and not away: nothing would be told any more if this one were tried for ever."""
     async with Opened(tmp_path).open(cfssl.settings_with_serials) as backend:
-        with pytest.raises(Unavailable):
+        with pytest.raises(NotAllowed):
             await backend.revoke(make_root("Other").leaf("device").certificate, 0)
 
 

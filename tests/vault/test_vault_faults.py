@@ -149,8 +149,11 @@ async def test_a_revocation_reaches_vault(vault: Vault, settings: dict[str, Any]
         issued = await backend.issue(await approved_for(backend))
         assert isinstance(issued, Issued)
         await backend.revoke(issued.certificate, 1)
-        with pytest.raises(Unavailable):
+        with pytest.raises(NotAllowed):
             await backend.revoke(make_root("Other").leaf("device").certificate, 1)
+        vault.sealed = True
+        with pytest.raises(Unavailable):
+            await backend.revoke(issued.certificate, 1)
     (serial,) = vault.revoked
     assert int(serial.replace(":", ""), 16) == issued.certificate.serial_number
 

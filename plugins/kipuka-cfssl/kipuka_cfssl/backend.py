@@ -150,7 +150,7 @@ class CfsslCa(CaBackend):
         raise NotIssued("the certification authority has not issued the certificate; repeat the request")
 
     async def revoke(self, certificate: x509.Certificate, reason: int) -> None:
-        """Tell CFSSL; twice does no harm."""
+        """Tell CFSSL; twice does no harm. Raises NotAllowed where it has no record of the certificate."""
         if not self.revokes:
             return await super().revoke(certificate, reason)
         question = {
@@ -168,6 +168,8 @@ class CfsslCa(CaBackend):
                 await self._api.ask("revoke", question | {"authority_key_id": ""})
         except CfsslError as error:
             await self._tell(error, "")
+            if isinstance(error, RefusedError) and error.code == _RECORD_NOT_FOUND:
+                raise NotAllowed("CFSSL has no record of this certificate") from error
             raise Unavailable("CFSSL cannot be told of the revocation now") from error
         return None
 

@@ -15,6 +15,7 @@ from kipuka_core import (
     CaProfile,
     CsrRefused,
     Issued,
+    NotAllowed,
     OutcomeUnknown,
     Services,
     Unavailable,
@@ -90,7 +91,7 @@ class VaultCa(CaBackend):
             raise Unavailable(_NOT_NOW) from error
 
     async def revoke(self, certificate: x509.Certificate, reason: int) -> None:
-        """Tell Vault, which takes no reason; twice does no harm."""
+        """Tell Vault, which takes no reason; twice does no harm. Raises NotAllowed where it does not know it."""
         if not self.revokes:
             return await super().revoke(certificate, reason)
         digits = f"{certificate.serial_number:x}"
@@ -100,6 +101,8 @@ class VaultCa(CaBackend):
             await self._access.call(lambda client: client.secrets.pki.revoke_certificate(serial, mount_point=mount))
         except VaultCallError as error:
             await self._tell(error, "")
+            if isinstance(error, RefusedError) and error.is_request:
+                raise NotAllowed("Vault does not revoke this certificate") from error
             raise Unavailable("Vault cannot be told of the revocation now") from error
         return None
 
