@@ -28,6 +28,7 @@ from kipuka_core.errors import (
     Unavailable,
     WrongSecret,
 )
+from kipuka_core.hooks.ca_profile import CaProfileSettings
 from kipuka_core.hooks.directories import sync_directory
 from kipuka_core.hooks.durations import Duration
 from kipuka_core.hooks.provider import Provider, Services, Settings
@@ -63,6 +64,7 @@ __all__ = [
     "CaBackend",
     "CaChain",
     "CaProfile",
+    "CaProfileSettings",
     "ClientIdentity",
     "ConfigurationError",
     "Connection",

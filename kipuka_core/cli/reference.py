@@ -146,7 +146,11 @@ def _choices(option: click.Option) -> str:
 def events_page() -> str:
     """Every audit event with its fields."""
     base = class_text(event.Event)
-    lines = ["# Audit events", "", _NOTE.format(source="`kipuka_core/model/event.py` and the events of `kipuka-hsm`")]
+    lines = [
+        "# Audit events",
+        "",
+        _NOTE.format(source="`kipuka_core/model/event.py` and the events of the sister plugins"),
+    ]
     lines += [
         markdown(inspect.getdoc(event) or ""),
         "",

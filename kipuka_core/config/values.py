@@ -7,43 +7,18 @@ form is again what a person writes; the reference page and the schema show defau
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cryptography import x509
-from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, Strict, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, Strict, StringConstraints
 
-from kipuka_core.config.oids import (
-    EXT_KEY_USAGES,
-    EXTENSIONS,
-    HASHES,
-    dotted_oid,
-    name_of,
-    named_oid,
-)
+from kipuka_core.hooks.certificate_values import kind_of_json, read_text
 from kipuka_core.model.cipher_suites import DEFAULT_CIPHER_SUITES, cipher_suites_problem
 from kipuka_core.model.key_type import KeyType, parse_key_type
-from kipuka_core.model.key_usage import KEY_USAGES
-
-
-def _json(kind: str, **schema: Any) -> WithJsonSchema:
-    """A JSON schema whose ``x-kind`` is the word that the reference page shows as type."""
-    return WithJsonSchema({"x-kind": kind, **schema})
-
-
-def _read_text(read: Callable[[str], object]) -> BeforeValidator:
-    """A validator for values that are written as text."""
-
-    def validate(value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError("must be text in quotes")  # noqa: TRY004  # pydantic turns only ValueError into an error line
-        return read(value)
-
-    return BeforeValidator(validate)
-
+from kipuka_core.model.oids import HASHES
 
 # -- numbers and switches: TOML has types, so "1" is not 1 and 1 is not true -------------------------------------------
 Switch = Annotated[bool, Strict()]
@@ -99,7 +74,7 @@ ListenAddress = Annotated[
     Address,
     BeforeValidator(parse_address),
     PlainSerializer(str, when_used="json"),
-    _json("address", type="string", pattern="^.+:[0-9]{1,5}$"),
+    kind_of_json("address", type="string", pattern="^.+:[0-9]{1,5}$"),
 ]
 
 
@@ -137,7 +112,7 @@ NetworkList = Annotated[
     tuple[Network, ...],
     BeforeValidator(_networks),
     PlainSerializer(lambda networks: [_network_text(each) for each in networks], when_used="json"),
-    _json("list of addresses", type="array", items={"type": "string"}),
+    kind_of_json("list of addresses", type="array", items={"type": "string"}),
 ]
 
 
@@ -154,7 +129,7 @@ PathList = Annotated[
     tuple[Path, ...],
     BeforeValidator(_one_or_many),
     PlainSerializer(_one_for_one, when_used="json"),
-    _json("path or list of paths", anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
+    kind_of_json("path or list of paths", anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
 ]
 """A path or a list of them."""
 
@@ -176,35 +151,21 @@ def _file_or_url(text: str) -> Path | str:
     return Path(text)
 
 
-HttpUrl = Annotated[str, _read_text(_http_url), _json("URL", type="string", pattern="^https?://")]
+HttpUrl = Annotated[str, read_text(_http_url), kind_of_json("URL", type="string", pattern="^https?://")]
 FileOrUrl = Annotated[
     str | Path,
     BeforeValidator(lambda value: _file_or_url(value) if isinstance(value, str) else value),
     PlainSerializer(str, when_used="json"),
-    _json("path or URL", type="string"),
+    kind_of_json("path or URL", type="string"),
 ]
 FilesOrUrls = Annotated[
     tuple[FileOrUrl, ...],
     BeforeValidator(_one_or_many),
-    _json("list of paths or URLs", anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
+    kind_of_json("list of paths or URLs", anyOf=[{"type": "string"}, {"type": "array", "items": {"type": "string"}}]),
 ]
 
 
 # -- certificates ------------------------------------------------------------------------------------------------------
-def _named(names: Mapping[str, str], kind: str) -> tuple[Any, ...]:
-    shown = PlainSerializer(lambda oid: name_of(oid, names), when_used="json")
-    return (_read_text(lambda text: named_oid(text, names)), shown, _json(kind, type="string"))
-
-
-def _key_usage(text: str) -> str:
-    # X.509 renamed the bit that RFC 5280 4.2.1.3 calls nonRepudiation
-    wanted = "contentcommitment" if text.lower() == "nonrepudiation" else text.lower()
-    for name in KEY_USAGES:
-        if name.lower() == wanted:
-            return name
-    raise ValueError(f'unknown key usage "{text}"; known are {", ".join(KEY_USAGES)}')
-
-
 def _hash(text: str) -> str:
     name = re.sub(r"[^a-z0-9]", "", text.lower())
     if name not in HASHES:
@@ -227,16 +188,10 @@ SubjectName = Annotated[
     InstanceOf[x509.Name],
     BeforeValidator(_subject_name),
     PlainSerializer(x509.Name.rfc4514_string, when_used="json"),
-    _json("RFC 4514 subject", type="string"),
+    kind_of_json("RFC 4514 subject", type="string"),
 ]
-KeyTypeName = Annotated[KeyType, _read_text(parse_key_type), _json("key type", type="string")]
-HashName = Annotated[str, _read_text(_hash), _json("hash", type="string")]
-KeyUsageName = Annotated[str, _read_text(_key_usage), _json("key usage", type="string")]
-_EKU_READ, _EKU_SHOWN, _EKU_JSON = _named(EXT_KEY_USAGES, "extended key usage")
-ExtKeyUsageOid = Annotated[str, _EKU_READ, _EKU_SHOWN, _EKU_JSON]
-_EXTENSION_READ, _EXTENSION_SHOWN, _EXTENSION_JSON = _named(EXTENSIONS, "extension")
-ExtensionOid = Annotated[str, _EXTENSION_READ, _EXTENSION_SHOWN, _EXTENSION_JSON]
-Oid = Annotated[str, _read_text(dotted_oid), _json("OID", type="string")]
+KeyTypeName = Annotated[KeyType, read_text(parse_key_type), kind_of_json("key type", type="string")]
+HashName = Annotated[str, read_text(_hash), kind_of_json("hash", type="string")]
 
 ID_PLACEHOLDER = "{id}"
 
@@ -251,7 +206,7 @@ def _subject_pattern(text: str) -> str:
     return text
 
 
-SubjectPattern = Annotated[str, _read_text(_subject_pattern), _json("regular expression", type="string")]
+SubjectPattern = Annotated[str, read_text(_subject_pattern), kind_of_json("regular expression", type="string")]
 
 
 # -- TLS ---------------------------------------------------------------------------------------------------------------
@@ -262,7 +217,7 @@ def _cipher_suite(text: str) -> str:
 
 
 CipherSuite = Annotated[
-    str, _read_text(_cipher_suite), _json("IANA cipher suite", type="string", enum=list(DEFAULT_CIPHER_SUITES))
+    str, read_text(_cipher_suite), kind_of_json("IANA cipher suite", type="string", enum=list(DEFAULT_CIPHER_SUITES))
 ]
 
 _TLS_VERSIONS = ("1.2", "1.3")
@@ -275,13 +230,17 @@ def _tls_version(text: str) -> str:
 
 
 TlsVersion = Annotated[
-    Literal["1.2", "1.3"], _read_text(_tls_version), _json("TLS version", type="string", enum=list(_TLS_VERSIONS))
+    Literal["1.2", "1.3"], read_text(_tls_version), kind_of_json("TLS version", type="string", enum=list(_TLS_VERSIONS))
 ]
 
 # -- names -------------------------------------------------------------------------------------------------------------
-ProviderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"), _json("name", type="string")]
+ProviderName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"), kind_of_json("name", type="string")
+]
 CA_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
-CaId = Annotated[str, StringConstraints(pattern=CA_ID_PATTERN), _json("id", type="string", pattern=CA_ID_PATTERN)]
+CaId = Annotated[
+    str, StringConstraints(pattern=CA_ID_PATTERN), kind_of_json("id", type="string", pattern=CA_ID_PATTERN)
+]
 
 
 def _order(value: object) -> object:
@@ -298,6 +257,6 @@ AuthOrder = Annotated[
     BeforeValidator(_order),
     Field(min_length=1),
     PlainSerializer(_order_text, when_used="json"),
-    _json("list of names", type="array", items=_ORDER_ITEM, minItems=1),
+    kind_of_json("list of names", type="array", items=_ORDER_ITEM, minItems=1),
 ]
 """Authenticator names; every name of an inner tuple must agree."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -87,7 +87,7 @@ class Pursuit:
 
     async def _poll(self, stored: StoredRequest, at_ca: AtCa, approved: Approved) -> None:
         backend = self.issuance.cas[at_ca.ca_id]
-        question = asked(approved, at_ca.reference)
+        question = replace(asked(approved, at_ca.reference), asked_at=at_ca.asked_at)  # the enrolment's time is now
         try:
             outcome = await self.issuance.guard.call(at_ca.ca_id, backend.poll, question, expect=OUTCOMES)
             outcome = await self.external.follow(approved, outcome, polls=at_ca.polls + 1)

@@ -7,9 +7,11 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,7 @@ from kipuka_core.testing.server import wait_until
 from tests.docs.blocks import Block, blocks_of
 
 _SECONDS = 120
-_PORTS = {"est": "8443", "admin": "9443", "http": "8080"}
+_PORTS = {"est": "8443", "admin": "9443", "http": "8080", "cfssl": "8888"}
 """The ports of the pages; the servers of a walk listen on free ones."""
 
 
@@ -65,6 +67,8 @@ class Walk:
                 self._run([sys.executable, "-W", "error", "-c", block.text], block)
             elif block.language == "sh" and block.text.startswith("kipuka serve"):
                 self._serve(block)
+            elif block.language == "sh" and block.text.startswith("cfssl serve"):
+                self._serve_cfssl(block)
             elif block.language == "sh":
                 self._run(["bash", "-euo", "pipefail", "-c", self._script(block)], block)
         self._load_plugins(page)
@@ -107,10 +111,27 @@ class Walk:
             assert server.poll() is None, f"{block}: {log.read_text()}"
             lines = [line for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
             heard = [line for line in map(json.loads, lines) if line["event"] == "listening"]
-            self._ports = {
+            self._ports |= {
                 name: int(line[name].rpartition(":")[2]) for line in heard for name in _PORTS if name in line
             }
-            return bool(self._ports)
+            return bool(heard)
+
+        wait_until(listens, what=log.read_text)
+
+    def _serve_cfssl(self, block: Block) -> None:
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            port = self._ports["cfssl"] = free.getsockname()[1]
+        command = shlex.split(block.text.replace("\\\n", " ").replace(_PORTS["cfssl"], str(port)))
+        log = self.directory / "cfssl.log"
+        with log.open("wb") as output:
+            server = subprocess.Popen(command, cwd=self._where, env=self._environment(), stdout=output, stderr=output)
+        self._servers.append(server)
+
+        def listens() -> bool:
+            assert server.poll() is None, f"{block}: {log.read_text()}"
+            with closing(socket.socket()) as client:
+                return client.connect_ex(("127.0.0.1", port)) == 0
 
         wait_until(listens, what=log.read_text)
 

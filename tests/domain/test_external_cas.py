@@ -235,6 +235,16 @@ async def test_a_lost_answer_is_found_and_nothing_is_asked_for_twice(harness: Ha
     assert (len(ca.issued), len(ca.by_request), await harness.uses(token)) == (1, 1, 1)
 
 
+async def test_a_backend_that_looks_is_told_when_it_was_asked(harness: Harness) -> None:
+    """By that it knows whether a request may be under way yet."""
+    harness.ca = ca = RemoteCa(harness, ConnectionError("lost on the way"))
+    asked_at = harness.now
+    with pytest.raises(Unavailable):
+        await harness.road.enrol(harness.request(token=await harness.otp()))
+    await later(harness)
+    assert [asked.asked_at for asked in ca.polled] == [asked_at]
+
+
 async def test_a_request_that_never_arrived_may_be_made_again(harness: Harness) -> None:
     harness.ca = ca = RemoteCa(harness, ConnectionError("lost on the way"))
     token, csr = await harness.otp(), make_csr()

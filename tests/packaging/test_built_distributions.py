@@ -19,8 +19,8 @@ from tests.packaging.example import EXAMPLES, ROOT, Example
 
 pytestmark = pytest.mark.interop
 
-_HSM = ROOT / "plugins" / "kipuka-hsm"
-_SOURCES = (ROOT, _HSM, *(example.source for example in EXAMPLES))
+_PLUGINS = tuple(ROOT / "plugins" / name for name in ("kipuka-cfssl", "kipuka-hsm", "kipuka-vault"))
+_SOURCES = (ROOT, *_PLUGINS, *(example.source for example in EXAMPLES))
 _INSTALL_SECONDS = 600
 
 
@@ -82,15 +82,17 @@ def test_the_wheel_holds_the_packages_and_nothing_of_tests(built: dict[Path, Bui
     assert not [name for name in names if "tests/" in name or Path(name).name.startswith("test_")]
 
 
-def test_the_wheel_of_kipuka_hsm_holds_its_package_and_its_licence(built: dict[Path, Built]) -> None:
-    names = set(_contents(built[_HSM].wheel))
+@pytest.mark.parametrize("source", _PLUGINS, ids=lambda source: source.name)
+def test_the_wheel_of_a_sister_holds_its_package_and_its_licence(source: Path, built: dict[Path, Built]) -> None:
+    names = set(_contents(built[source].wheel))
+    package = source.name.replace("-", "_")
 
     assert {name for name in names if name.endswith(".py")} == {
-        str(path.relative_to(_HSM)) for path in (_HSM / "kipuka_hsm").rglob("*.py")
+        str(path.relative_to(source)) for path in (source / package).rglob("*.py")
     }
-    assert "kipuka_hsm/py.typed" in names
+    assert f"{package}/py.typed" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
-    assert (_HSM / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert (source / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 @pytest.mark.parametrize("source", _SOURCES, ids=lambda source: source.name)
@@ -135,6 +137,15 @@ def test_the_installed_kipuka_hsm_makes_a_key_in_a_token(installed: Callable[[st
     run(installed("kipuka"), "hsm", "generate", "pkcs11:token=kipuka;object=issuing", env=environment)
 
     assert b"issuing" in run(installed("kipuka"), "hsm", "keys", env=environment).stdout
+
+
+def test_the_installed_plugins_bring_their_ca_backends(installed: Callable[[str], Path], tmp_path: Path) -> None:
+    code = (
+        "from kipuka_core.hooks.manager import load_plugins;"
+        "print(*sorted(load_plugins(['cfssl', 'vault']).providers['ca_backend']))"
+    )
+
+    assert {b"cfssl", b"vault"} <= set(run(installed("python"), "-c", code, cwd=tmp_path).stdout.split())
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

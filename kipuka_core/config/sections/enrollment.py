@@ -11,15 +11,12 @@ from kipuka_core.config.values import (
     AuthOrder,
     CaId,
     Days,
-    ExtensionOid,
-    ExtKeyUsageOid,
     HashName,
     KeyTypeName,
-    KeyUsageName,
-    Oid,
     SubjectPattern,
     Switch,
 )
+from kipuka_core.hooks.certificate_values import ExtensionOid, ExtKeyUsageOid, KeyUsageName, Oid
 from kipuka_core.hooks.durations import Duration
 from kipuka_core.model.label import ChannelBindingMode, EnrollmentRules, RenewFrom, SubjectBinding
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from kipuka_core.config.oids import EXT_KEY_USAGES
+from kipuka_core.model.oids import EXT_KEY_USAGES
 
 _LINES = frozenset("\n\t")
 _USAGE_NAMES = {oid: name for name, oid in EXT_KEY_USAGES.items()}

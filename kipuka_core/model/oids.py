@@ -43,6 +43,30 @@ EXTENSIONS: Mapping[str, str] = {
 }
 """RFC 5280 4.2, RFC 7633, and what Windows clients put into their requests."""
 
+SUBJECT_ATTRIBUTES: Mapping[str, str] = {
+    "commonName": "2.5.4.3",
+    "surname": "2.5.4.4",
+    "serialNumber": "2.5.4.5",
+    "countryName": "2.5.4.6",
+    "localityName": "2.5.4.7",
+    "stateOrProvinceName": "2.5.4.8",
+    "streetAddress": "2.5.4.9",
+    "organizationName": "2.5.4.10",
+    "organizationalUnitName": "2.5.4.11",
+    "title": "2.5.4.12",
+    "postalCode": "2.5.4.17",
+    "givenName": "2.5.4.42",
+    "initials": "2.5.4.43",
+    "generationQualifier": "2.5.4.44",
+    "dnQualifier": "2.5.4.46",
+    "pseudonym": "2.5.4.65",
+    "organizationIdentifier": "2.5.4.97",
+    "userId": "0.9.2342.19200300.100.1.1",
+    "domainComponent": "0.9.2342.19200300.100.1.25",
+    "emailAddress": "1.2.840.113549.1.9.1",
+}
+"""RFC 4519 and RFC 5280 4.1.2.4, in the long form."""
+
 HASHES = ("sha256", "sha384", "sha512")
 
 
