@@ -143,7 +143,8 @@ class CaBackendContract(PortContract):
     async def test_the_same_request_twice_gives_two_serials(self, backend: CaBackend) -> None:
         """RFC 5280 4.1.2.2: a serial is used once."""
         approved = await self._approved(backend)
-        first, second = [await self._issue(backend, approved) for _ in range(2)]
+        anew = replace(approved, enrolment=replace(approved.enrolment, request_id=uuid4().hex))
+        first, second = [await self._issue(backend, each) for each in (approved, anew)]
         assert first.serial_number != second.serial_number
 
     async def test_what_became_of_a_request_is_found(self, backend: CaBackend) -> None:
