@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _OPERATIONS = re.compile(r"/(cacerts|simpleenroll|simplereenroll|fullcmc|serverkeygen|csrattrs)$")
 _WARN_BEFORE_END = timedelta(days=30)
 _REPEATED_WITHIN = timedelta(minutes=9)
-"""A little less than the ten minutes for which kipuka answers an identical request from its record."""
+"""A little less than the ten minutes of ``repeat_is_safe``."""
 _WAITS = "202"
 """The reference of a request that waits: the upstream knows it by its CSR (RFC 7030 4.2.3)."""
 
@@ -90,8 +90,8 @@ class EstCaSettings(CaProfileSettings):
     repeat_is_safe: Annotated[bool, Strict()] = Field(
         default=False,
         description=(
-            "The upstream answers an identical request within ten minutes from its record, as kipuka does: a request "
-            "whose outcome is unknown is then repeated by itself. `false`: a person looks into it."
+            "The upstream answers an identical request within ten minutes from its record, and does not issue again: a "
+            "request whose outcome is unknown is then repeated by itself. `false`: a person looks into it."
         ),
     )
 
@@ -246,7 +246,7 @@ def _password(settings: EstCaSettings, services: Services) -> tuple[str, bytes] 
 
 @asynccontextmanager
 async def _open(settings: EstCaSettings, services: Services) -> AsyncIterator[EstCa]:
-    from kipuka_builtin.est_client import open_upstream  # noqa: PLC0415  # httpx takes 0.2 s to import
+    from kipuka_builtin.est_client import EstUpstream  # noqa: PLC0415  # httpx takes 0.2 s to import
 
     table = f"ca.{settings.id}" if settings.id else "ca"
     if settings.timeout >= services.call_timeout_seconds:
@@ -255,11 +255,13 @@ async def _open(settings: EstCaSettings, services: Services) -> AsyncIterator[Es
         )
     context, auth = _context(settings, services), _password(settings, services)
     own_certificate = _own_certificate(settings, services)
-    async with open_upstream(settings.url, context, settings.timeout, auth) as upstream:
-        chain = UpstreamChain(upstream.cacerts, kept_file(services.state_dir, settings.url), services)
-        await chain.load()
-        async with chain.refreshing():
-            yield EstCa(settings, upstream, chain, own_certificate, services)
+    upstream = EstUpstream(
+        settings.url, context, settings.timeout, auth=auth, presents_certificate=settings.cert is not None
+    )
+    chain = UpstreamChain(upstream.cacerts, kept_file(services.state_dir, settings.url), services)
+    await chain.load()
+    async with chain.refreshing():
+        yield EstCa(settings, upstream, chain, own_certificate, services)
 
 
 PROVIDER: Provider[CaBackend] = Provider(name="est", settings=EstCaSettings, open=_open)
