@@ -149,7 +149,7 @@ class EstCa(CaBackend):
         Raises as :meth:`CaBackend.issue` says.
         """
         self._check_own_certificate()
-        return self._outcome(await self._upstream.enrol(approved.enrolment.csr.der), approved.template)
+        return await self._outcome(await self._upstream.enrol(approved.enrolment.csr.der), approved.template)
 
     async def poll(self, asked: Asked) -> Issued | Wait:
         """Repeat the identical request (RFC 7030 4.2.3).
@@ -162,7 +162,7 @@ class EstCa(CaBackend):
             raise Unavailable("it is too late to repeat this request: the upstream may not have it on record any more")
         self._check_own_certificate()
         try:
-            return self._outcome(await self._upstream.enrol(asked.csr_der), asked.template)
+            return await self._outcome(await self._upstream.enrol(asked.csr_der), asked.template)
         except OutcomeUnknown as error:
             raise Unavailable(error.reason) from None
 
@@ -171,7 +171,7 @@ class EstCa(CaBackend):
         self._check_own_certificate()
         await self._upstream.cacerts()
 
-    def _outcome(self, answer: Answer, template: Template) -> Issued | Wait:
+    async def _outcome(self, answer: Answer, template: Template) -> Issued | Wait:
         if answer.status == 202:
             return Wait(
                 answer.text or "the certification authority has not decided yet",
@@ -184,7 +184,7 @@ class EstCa(CaBackend):
             certificate = None
         if certificate is None:
             raise OutcomeUnknown("the upstream EST server answers with no certificate for the key")
-        self._chain.saw(certificate)
+        await self._chain.saw(certificate)
         return Issued(certificate)
 
     def _check_own_certificate(self) -> None:
@@ -258,7 +258,12 @@ async def _open(settings: EstCaSettings, services: Services) -> AsyncIterator[Es
     upstream = EstUpstream(
         settings.url, context, settings.timeout, auth=auth, presents_certificate=settings.cert is not None
     )
-    chain = UpstreamChain(upstream.cacerts, kept_file(services.state_dir, settings.url), services)
+    chain = UpstreamChain(
+        upstream.cacerts,
+        kept_file(services.state_dir, settings.url),
+        services,
+        patience_seconds=(services.call_timeout_seconds - settings.timeout) / 2,
+    )
     await chain.load()
     async with chain.refreshing():
         yield EstCa(settings, upstream, chain, own_certificate, services)

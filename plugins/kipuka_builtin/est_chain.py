@@ -26,13 +26,14 @@ Fetch = Callable[[], Awaitable[list[x509.Certificate]]]
 class UpstreamChain:
     """What ``/cacerts`` said last, in order. :meth:`refreshing` fetches it again every hour and when it must."""
 
-    def __init__(self, fetch: Fetch, kept: Path, services: Services) -> None:
+    def __init__(self, fetch: Fetch, kept: Path, services: Services, *, patience_seconds: float) -> None:
+        """``patience_seconds``: how long a request that has its certificate may wait for that of a new CA."""
         self._fetch = fetch
         self._kept = kept
         self._services = services
+        self._patience_seconds = patience_seconds
         self._certificates: Sequence[x509.Certificate] = ()
         self._issued: x509.Certificate | None = None
-        self._outdated = asyncio.Event()
         self._chain: CaChain | None = None
 
     @property
@@ -61,22 +62,24 @@ class UpstreamChain:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    def saw(self, certificate: x509.Certificate) -> None:
-        """Learn from a certificate of the upstream's which of its CAs issues now."""
+    async def saw(self, certificate: x509.Certificate) -> None:
+        """Learn from a certificate of the upstream's which of its CAs issues now, if need be by asking for them."""
         if issued_by(self.now.issuing, certificate):
             return
         self._issued = certificate
-        self._order(self._certificates)
-        if not issued_by(self.now.issuing, certificate):
-            self._outdated.set()
+        if any(issued_by(each, certificate) for each in self.now.previous):
+            self._order(self._certificates)
+            return
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await self._refresh()
+        except (Unavailable, ValueError, OSError, TimeoutError) as error:
+            _LOG.warning("a certificate of the upstream is by a CA that it has not told of: %s", error or "no answer")
 
     async def _keep_fresh(self) -> None:
         pause_seconds = _REFRESH_SECONDS
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_seconds):
-                    await self._outdated.wait()
-            self._outdated.clear()
+            await asyncio.sleep(pause_seconds)
             try:
                 await self._refresh()
                 pause_seconds = _REFRESH_SECONDS

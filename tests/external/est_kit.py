@@ -28,23 +28,26 @@ RA = RA_CA.leaf("registration-authority")
 UPSTREAM_TOML = """
 [[est.label]]
 name = "ra"
-auth = ["mtls"]
+auth = ["ra"]
 subject_binding = "any"
 channel_binding = "off"
 key_usage = ["digitalSignature"]
 max_validity_days = 30
 allowed_key_types = ["ecdsa256", "ecdsa384", "rsa2048", "ed25519"]
-{label}
 {more}
+
+[auth.ra]
+use = "mtls"
+anchors = ["ra-ca.pem"]
 """
 
 
-def upstream_deployment(directory: Path, *, label: str = "", more: str = "", workers: int = 1) -> Deployment:
+def upstream_deployment(directory: Path, *, more: str = "", workers: int = 1) -> Deployment:
     """A kipuka whose label ``ra`` believes a registration authority with a certificate of RA_CA."""
     deployment = make_deployment(directory)
     (directory / "ra-ca.pem").write_bytes(RA_CA.pem)
     deployment.configure(
-        UPSTREAM_TOML.format(label=label, more=more),
+        UPSTREAM_TOML.format(more=more),
         workers=workers,
         client_auth='trust_anchors = ["state/ca/root.pem", "ra-ca.pem"]\n',
     )

@@ -30,7 +30,7 @@ max_validity_days = 30
 
 [[est.label]]
 name = "waits"
-auth = ["mtls"]
+auth = ["ra"]
 subject_binding = "any"
 key_usage = ["digitalSignature"]
 max_validity_days = 30
