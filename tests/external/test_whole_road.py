@@ -193,6 +193,19 @@ def test_a_certificate_whose_program_was_killed_is_found_again(tmp_path: Path) -
     assert [line.split("\t")[3] for line in index] == [f"{certificate.serial_number:X}"], "it was made once"
 
 
+def test_what_is_revoked_here_is_revoked_there(tmp_path: Path) -> None:
+    with running_server(behind_openssl(tmp_path)) as server:
+        client = EstClient(server.est_port, server.deployment.root_pem)
+        token = server.deployment.otp("lost")
+        answer = client.enrol(make_csr(common_name="lost", san=["dns:lost"]), user="lost", password=token)
+        serial = answer.certificate().serial_number
+        server.deployment.kipuka("certs", "revoke", f"{serial:x}", "--reason", "keyCompromise")
+        crl = tmp_path / "openssl-ca" / "ca" / "crl.pem"
+        wait_until(crl.exists, what=server_log(server))
+    found = x509.load_pem_x509_crl(crl.read_bytes()).get_revoked_certificate_by_serial_number(serial)
+    assert found is not None
+
+
 def test_an_upstream_that_is_away_costs_no_password(tmp_path: Path) -> None:
     (tmp_path / "upstream").mkdir()
     (tmp_path / "here").mkdir()
