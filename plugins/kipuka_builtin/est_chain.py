@@ -73,8 +73,9 @@ class UpstreamChain:
         try:
             async with asyncio.timeout(self._patience_seconds):
                 await self._refresh()
-        except (Unavailable, ValueError, OSError, TimeoutError) as error:
-            _LOG.warning("a certificate of the upstream is by a CA that it has not told of: %s", error or "no answer")
+        except (Unavailable, ValueError, OSError) as error:  # a time-out is an OSError
+            problem = str(error) or "no answer in time"
+            _LOG.warning("a certificate of the upstream is by a CA that it has not told of: %s", problem)
 
     async def _keep_fresh(self) -> None:
         pause_seconds = _REFRESH_SECONDS
