@@ -32,6 +32,7 @@ from kipuka_core.listeners import admin_material, est_material
 from kipuka_core.pursuing import PursuitJob
 from kipuka_core.retention import RetentionJob
 from kipuka_core.serving_process import Beside, ListenerPlan, PlainListener, serve_listener
+from kipuka_core.state_directory import check_state_dir
 
 logger = log.get_logger()
 EST_ADDRESS, ADMIN_ADDRESS, HTTP_ADDRESS = "server.listen", "server.admin_listen", "server.http_listen"
@@ -61,6 +62,7 @@ def serve(
     error and exit code 1.
     """
     log.configure()
+    check_state_dir(config)
     est_socket = bind_socket(str(config.server.listen), EST_ADDRESS)
     admin_socket = bind_socket(str(config.server.admin_listen), ADMIN_ADDRESS)
     http = config.server.http_listen

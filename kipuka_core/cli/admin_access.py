@@ -74,8 +74,8 @@ class AdminClient:
                 json=body,
                 headers=headers,
             )
-        except httpx.HTTPError as error:
-            raise KipukaError(f"{self._http.base_url}: no answer: {str(error) or type(error).__name__}") from None
+        except (httpx.HTTPError, ssl.SSLError) as error:  # httpx wraps none of an alert
+            raise KipukaError(f"{self._http.base_url}: no answer: {_without_answer(error)}") from None
         if answer.is_success:
             return answer
         raise _refusal(answer)
@@ -262,8 +262,21 @@ LOCAL = Administrator(ACTOR, Role.OPERATOR)
 def _first_line(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError):
-        raise KipukaError(f"{path}: cannot be read as a token") from None
+    except OSError as error:
+        raise KipukaError(f"{path}: cannot be read as a token: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KipukaError(f"{path}: cannot be read as a token: it is not ASCII") from None
+
+
+def _without_answer(error: Exception) -> str:
+    """Why there was none, and which option to look at where TLS was the reason."""
+    text = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return f"{text}; --cacert has to hold the CA of the server's certificate"
+    # A server refuses a client certificate after the handshake of TLS 1.3. Its alert may be lost with the connection.
+    if isinstance(error, (ssl.SSLError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
+        return f"{text}; is --cert by a CA of its [admin.client_auth] trust_anchors? Its log says what failed"
+    return text
 
 
 def _refusal(answer: httpx.Response) -> AdminRefused:
@@ -271,4 +284,8 @@ def _refusal(answer: httpx.Response) -> AdminRefused:
         said = answer.json()
         return AdminRefused(str(said["message"]), str(said["error"]))
     except (ValueError, KeyError, TypeError):
-        return AdminRefused(f"{answer.request.url}: answered {answer.status_code}", "")
+        return AdminRefused(
+            f"{answer.request.url}: answered {answer.status_code} as the admin API does not;"
+            " --url is the address of [server] admin_listen",
+            "",
+        )

@@ -90,7 +90,10 @@ def export(access: AdminAccess, serial: str, ca_id: str | None, file_format: str
 def revoke_certificate(access: AdminAccess, serial: str, ca_id: str | None, reason: str) -> None:
     """Revoke the certificate with this SERIAL (hex): it authenticates nobody here any more."""
     found = _change(access, serial, ca_id, "revoke", {"reason": reason})
-    access.show(found, lambda: click.echo(f"revoked {found['serial']} ({found['subject']})"))
+    said = f"revoked {found['serial']} ({found['subject']})"
+    if found["revocation_reason"] != reason:
+        said += f" already at {shown(found['revoked_at'])}, for {found['revocation_reason']}, which stays"
+    access.show(found, lambda: click.echo(said))
 
 
 @certs.command("release")

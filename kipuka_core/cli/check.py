@@ -14,9 +14,11 @@ from kipuka_core.assemble import Assembly, assemble
 from kipuka_core.cli.common import config_option, now, read_config, run
 from kipuka_core.config import Config
 from kipuka_core.edges.http.admin_bearer import read_bearer_tokens
+from kipuka_core.edges.http.admin_credentials import idle_anchors
 from kipuka_core.edges.store import default_sqlite_url
 from kipuka_core.edges.tls.context import build_context
 from kipuka_core.listeners import admin_material, est_material
+from kipuka_core.state_directory import check_state_dir
 
 
 @click.command()
@@ -46,6 +48,7 @@ async def warnings_of(config: Config) -> list[str]:
 
     Raises ConfigurationError, one line, for the first thing that would stop the start.
     """
+    check_state_dir(config)
     async with dry_assembly(config) as assembly:
         est, admin = await est_material(assembly), await admin_material(assembly)
         for material in (est, admin):
@@ -57,5 +60,6 @@ async def warnings_of(config: Config) -> list[str]:
             strict_permissions=config.server.strict_permissions,
             warn=assembly.warnings.append,
         )
+        idle = idle_anchors(admin.trust.listener, assembly.standing.own_issuers())
         # The admin listener's material knows of both certificates, as the health page does.
-        return list(dict.fromkeys((*assembly.warnings, *admin.warnings(now()))))
+        return list(dict.fromkeys((*assembly.warnings, *idle, *admin.warnings(now()))))

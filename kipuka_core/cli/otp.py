@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,12 +12,13 @@ from urllib.parse import quote
 
 import click
 
-from kipuka_core.cli.admin_access import AdminAccess, AdminClient, admin_command
+from kipuka_core.cli.admin_access import AdminAccess, AdminClient, AdminRefused, admin_command
 from kipuka_core.cli.arguments import Seconds, shown, stamp
 from kipuka_core.cli.common import now, print_table
 from kipuka_core.errors import KipukaError
 
 _BATCH = 500
+_ENTRY = re.compile(r"\[(\d+)\][.:] ?(.*)", re.DOTALL)
 _MADE = ("id", "token", "entity_id", "expires_at", "max_usage", "label", "subject_pattern")
 
 
@@ -71,7 +73,7 @@ def batch(access: AdminAccess, file: BinaryIO) -> None:
     The first row names the columns: entity_id, and any of ttl_seconds, max_usage, label, subject_pattern. They are made
     in pieces of 500; each piece is printed as soon as it is made, so that none is lost when a later one fails.
     """
-    from kipuka_core.edges.http.admin_otp import read_csv  # noqa: PLC0415  # the web framework: not for --help
+    from kipuka_core.edges.http.admin_otp import FIRST_ROW, read_csv  # noqa: PLC0415  # the web framework: not for --help
 
     wanted = [each.model_dump() for each in read_csv(file.read())]
     made: list[Any] = []
@@ -82,20 +84,32 @@ def batch(access: AdminAccess, file: BinaryIO) -> None:
             length=len(wanted), label="passwords", file=sys.stderr, hidden=not sys.stderr.isatty()
         ) as bar:
             for start in range(0, len(wanted), _BATCH):
-                piece = await admin.json("POST", "otp/batch", body=wanted[start : start + _BATCH])
-                made.extend(piece)
+                try:
+                    piece = await admin.json("POST", "otp/batch", body=wanted[start : start + _BATCH])
+                except AdminRefused as refusal:
+                    raise KipukaError(_by_row(refusal, start + FIRST_ROW)) from None
                 if not access.as_json:
+                    if not made:
+                        table.writeheader()
                     table.writerows(piece)
                     sys.stdout.flush()
+                made.extend(piece)
                 bar.update(len(piece))
 
-    if not access.as_json:
-        table.writeheader()
     try:
         access.run(work)
     finally:
         if made:
             access.show(made, lambda: None)
+
+
+def _by_row(refusal: AdminRefused, first_row: int) -> str:
+    """What the API says of an entry (``[3].label: …``; of the only one ``label: …``), by the row of the file."""
+    if refusal.code != "invalid_request":
+        return str(refusal)
+    entry = _ENTRY.match(str(refusal))
+    row, problem = (first_row, str(refusal)) if entry is None else (first_row + int(entry[1]), entry[2])
+    return f"row {row}: {problem}"
 
 
 @otp.command("list")

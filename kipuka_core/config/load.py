@@ -20,6 +20,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 LOCAL_FILE = Path("kipuka.toml")
 SYSTEM_FILE = Path("/etc/kipuka/kipuka.toml")
+_TWICE = re.compile(r"Cannot declare \((.*)\) twice")
 _POSITION = re.compile(r"(.*) \(at (line \d+, column \d+|end of document)\)", re.DOTALL)
 
 
@@ -137,4 +138,14 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _syntax_problem(message: str) -> str:
     match = _POSITION.fullmatch(message)
-    return f"{match[2]}: {match[1]}" if match else f"is not TOML: {message}"
+    if match is None:
+        return f"is not TOML: {message}"
+    said = match[1]
+    if twice := _TWICE.fullmatch(said):
+        table = ".".join(re.findall(r"'([^']*)'", twice[1]))
+        said = f"the table [{table}] is in the file already; put these keys there"
+    elif said == "Cannot overwrite a value":
+        said = "this key is in its table already"
+    elif said == "Invalid value":
+        said = "Invalid value; text stands in quotation marks"
+    return f"{match[2]}: {said}"

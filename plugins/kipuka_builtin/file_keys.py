@@ -23,6 +23,7 @@ from kipuka_core.model.key_type import describe_key, parse_key_type
 _SIGNING_KEYS = tuple(kind for kind in get_args(CertificateIssuerPrivateKeyTypes) if kind is not dsa.DSAPrivateKey)
 _ML_DSA_KEYS = (mldsa.MLDSA44PrivateKey, mldsa.MLDSA65PrivateKey, mldsa.MLDSA87PrivateKey)
 _BLOCKING_RSA_BITS = 3072
+_NAMED_BY = "password_file or password_env in [key_store.file], or ?password-file=FILE after its path"
 _PASSWORD_PARAMETERS = ("password-env", "password-file")
 
 GENERATORS: dict[KeyType, Callable[[], CertificateIssuerPrivateKeyTypes]] = {
@@ -112,7 +113,7 @@ class FileKeyStore(KeyStore):
         location = parse_key_uri(key_uri, self._services.base_dir)
         check_permissions(location.path, self._services)
         password = (location.password or self._default_password).read(self._services)
-        loaded: PrivateKeyFile = await self._services.run_blocking(load_private_key, location.path, password)
+        loaded: PrivateKeyFile = await self._services.run_blocking(load_private_key, location.path, password, _NAMED_BY)
         if location.password and not loaded.encrypted:
             self._services.warn(f"{shown(location.path)}: the key is not encrypted, so its password protects nothing")
         if not isinstance(loaded.key, _SIGNING_KEYS):

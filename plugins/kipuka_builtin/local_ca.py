@@ -6,6 +6,7 @@ next is built once, at start-up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -44,6 +45,7 @@ from kipuka_core.model.key_usage import key_usage_extension
 _SLOW_RSA_BITS = 3072
 _DAY_SECONDS = 86400
 _SHORTEST_SECONDS = 60
+_URL = re.compile(r"(https?|ldaps?)://[!-~]+")
 _WARN_BEFORE_END = timedelta(days=30)
 
 
@@ -95,6 +97,14 @@ class LocalCaSettings(Settings):
     def _not_too_short_to_be_fetched(cls, value: int) -> int:
         if value < _SHORTEST_SECONDS:
             raise ValueError(f"must be at least {_SHORTEST_SECONDS}s")
+        return value
+
+    @field_validator("cdp_urls", "aia_urls", "ocsp_urls")
+    @classmethod
+    def _somebody_can_follow_them(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not _URL.fullmatch(url):
+                raise ValueError(f'"{url}" is not a URL such as "http://pki.example.com/…"; it stands in certificates')
         return value
 
     @field_validator("chain", "previous", "previous_keys", mode="before")

@@ -52,20 +52,21 @@ class PrivateKeyFile:
     encrypted: bool
 
 
-def load_private_key(path: Path, password: bytes | None) -> PrivateKeyFile:
+def load_private_key(
+    path: Path, password: bytes | None, named_by: str = "an environment variable or a file"
+) -> PrivateKeyFile:
     """Read the one private key of a PEM file (PKCS#8, or traditional RSA and EC; other blocks are passed over).
 
-    Takes up to a third of a second for RSA-4096, so call it in a worker thread. Raises ConfigurationError, in one
-    line without anything of the content, for every way in which the file is not that.
+    ``named_by`` are the keys of kipuka.toml by which its password is named. Takes up to a third of a second for
+    RSA-4096, so call it in a worker thread. Raises ConfigurationError, in one line without anything of the content, for
+    every way in which the file is not that.
     """
     block = _private_key_block(path, read_file(path))
     try:
         return PrivateKeyFile(load_pem_private_key(block, None), encrypted=False)
     except TypeError:  # cryptography's way to say that it is encrypted
         if not password:
-            raise ConfigurationError(
-                shown(path), "the key is encrypted; name its password's environment variable or file"
-            ) from None
+            raise ConfigurationError(shown(path), f"the key is encrypted; name its password, by {named_by}") from None
     except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(shown(path), "the private key in it is damaged or of an unknown kind") from None
     try:

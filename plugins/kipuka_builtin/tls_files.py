@@ -57,7 +57,7 @@ def _check_pair(certificate_file: Path, key_file: Path, password: bytes | None) 
         public_key = leaf.public_key()
     except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(shown(certificate_file), "holds no certificate in PEM, or a damaged one") from None
-    if load_private_key(key_file, password).key.public_key() != public_key:
+    if load_private_key(key_file, password, "key_password_file or key_password_env").key.public_key() != public_key:
         raise ConfigurationError(
             shown(key_file), f"is not the key of the first certificate in {shown(certificate_file)}"
         )

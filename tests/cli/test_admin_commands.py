@@ -19,7 +19,7 @@ from cryptography import x509
 from kipuka_core.cli import cli
 from kipuka_core.errors import KipukaError
 from kipuka_core.testing.client import write_leaf
-from kipuka_core.testing.pki import make_csr
+from kipuka_core.testing.pki import make_csr, make_root
 from kipuka_core.testing.samples import write_private
 from tests.system.admin_kit import ANA, BEN
 from tests.system.admin_site import OPERATOR, TOKENS, AdminSite, admin_site, hex_serial
@@ -144,6 +144,9 @@ def test_a_batch_is_csv_in_and_csv_out(commands: Commands, tmp_path: Path) -> No
         assert commands.site.enrol(csr, row["entity_id"], row["token"]).status == 200
     sheet.write_text("entity_id\nfine\na:b\n", encoding="utf-8")
     assert commands.refused("otp", "batch", str(sheet)).startswith("row 3: entity_id")
+    for lines, words in (("x,none\n", "row 2: label: there is no"), ("x,\ny,none\n", "row 3: label: there is no")):
+        sheet.write_text(f"entity_id,label\n{lines}", encoding="utf-8")
+        assert commands.refused("otp", "batch", str(sheet)).startswith(words)
     assert commands.json("otp", "list", "--entity", "fine") == []
 
 
@@ -170,7 +173,11 @@ def test_certificates_are_found_shown_exported_revoked_and_released(commands: Co
     assert "only a certificate that is on hold" in commands.refused("certs", "release", serial)
     assert commands.json("certs", "revoke", serial, "--reason", "superseded")["status"] == "revoked"
     assert "reason:    superseded" in commands.run("certs", "show", serial).stdout
+    again = commands.run("certs", "revoke", serial, "--reason", "keyCompromise").stdout
+    assert again.startswith(f"revoked {serial} (CN={entity}) already at ")
+    assert again.endswith(", for superseded, which stays\n")
     assert commands.refused("certs", "show", "1") == "no certificate has this serial number"
+    assert "not in hex; search names by subject" in commands.refused("certs", "show", entity)
     names = [each["event"] for each in commands.facts(target=serial, actor=commands.actor.replace(" ", "%20"))]
     assert names == ["certificate_revoked", "certificate_released", "certificate_revoked"]
 
@@ -252,15 +259,26 @@ def test_a_way_that_does_not_work_is_one_line(site: AdminSite) -> None:
     url = f"https://localhost:{site.system.server.admin_port}"
     certificate, key = write_leaf(BEN, deployment.directory)
     write_private(deployment.directory / "wrong", b"x" * 40)
+    write_private(deployment.directory / "binary", b"\xff" * 40)
+    stranger, its_key = write_leaf(make_root("Strange CA").leaf("stranger"), deployment.directory)
     for options, words in (
-        (["--url", url], "no answer"),  # its CA is nobody's
+        (["--url", url], "--cacert has to hold the CA"),  # its CA is nobody's
+        (
+            remote(site, "--cert", str(stranger), "--key", str(its_key)),
+            "is --cert by a CA of its [admin.client_auth] trust_anchors?",
+        ),
+        (
+            ["--url", f"https://localhost:{site.system.server.est_port}", "--cacert", str(deployment.root_pem)],
+            "answered 404 as the admin API does not; --url is the address of [server] admin_listen",
+        ),
         (["--url", "https://localhost:1", "--cacert", str(deployment.root_pem)], "no answer"),
-        (remote(site), "this needs the client certificate of an administrator"),
+        (remote(site), "this needs the credential of an administrator: a client certificate or a bearer token"),
         (
             remote(site, "--token-file", str(deployment.directory / "wrong")),
             "the bearer token is not one of this server",
         ),
-        (remote(site, "--token-file", "none"), "none: cannot be read as a token"),
+        (remote(site, "--token-file", "none"), "none: cannot be read as a token: No such file or directory"),
+        (remote(site, "--token-file", str(deployment.directory / "binary")), "as a token: it is not ASCII"),
         (remote(site, "--cert", "none.pem"), "none.pem: cannot be used as --cert"),
         (["--url", url, "--cacert", "none.pem"], "none.pem: cannot be used as --cacert"),
         (remote(site, "--cert", str(certificate), "--key", str(key)), "a viewer may look and change nothing"),

@@ -162,6 +162,43 @@ def test_nothing_newer_is_overwritten(deployment: Deployment) -> None:
     assert len(ask(deployment.database, "SELECT id FROM otps")) == 1
 
 
+def crashed(deployment: Deployment) -> None:
+    """As if the power had failed: a one-time password for ``newer`` is in SQLite's log alone."""
+    names = ("kipuka.db", "kipuka.db-wal")
+    state, copies = deployment.database.parent, deployment.directory / "copies"
+    copies.mkdir()
+    with closing(sqlite3.connect(deployment.database)) as held:
+        held.execute("SELECT id FROM otps").fetchall()
+        deployment.otp("newer")
+        for name in names:
+            shutil.copyfile(state / name, copies / name)
+    for name in names:
+        shutil.copyfile(copies / name, state / name)
+
+
+def test_a_newer_database_that_is_moved_away_after_the_refusal_is_whole(deployment: Deployment) -> None:
+    deployment.otp("device")
+    deployment.kipuka("backup", "backup.tar.gz")
+    crashed(deployment)
+    assert "holds newer data" in deployment.kipuka("restore", "backup.tar.gz", check=False).stderr
+    moved = deployment.database.rename(deployment.directory / "moved.db")
+    deployment.kipuka("restore", "backup.tar.gz")
+    assert ("newer",) in ask(moved, "SELECT entity_id FROM otps")
+
+
+def test_the_log_of_a_database_that_was_moved_away_without_it_is_kept(deployment: Deployment) -> None:
+    deployment.otp("device")
+    deployment.kipuka("backup", "backup.tar.gz")
+    crashed(deployment)
+    moved = deployment.database.rename(deployment.directory / "kipuka.db")
+    done = deployment.kipuka("restore", "backup.tar.gz")
+    (log,) = deployment.database.parent.glob("before-restore-*/kipuka.db-wal")
+    assert str(log.parent) in done.stdout
+    log.rename(moved.with_name("kipuka.db-wal"))
+    assert ("newer",) in ask(moved, "SELECT entity_id FROM otps")
+    assert ask(deployment.database, "SELECT entity_id FROM otps") == [("device",)]
+
+
 def test_what_is_replaced_is_kept(deployment: Deployment) -> None:
     deployment.otp("device")
     deployment.kipuka("backup", "backup.tar.gz")
@@ -194,6 +231,10 @@ def test_the_configuration_is_restored_where_there_is_none(deployment: Deploymen
     deployment.kipuka("backup", "backup.tar.gz")
     fresh = tmp_path / "fresh"
     fresh.mkdir()
+    nowhere = Deployment(fresh).kipuka(
+        "restore", str(deployment.directory / "backup.tar.gz"), check=False, KIPUKA_CONFIG=""
+    )
+    assert "-c FILE says where the restored one goes" in nowhere.stderr
     deployment.kipuka("restore", "backup.tar.gz", "-c", str(fresh / "kipuka.toml"))
     assert (fresh / "kipuka.toml").read_bytes() == deployment.toml.read_bytes()
     for name in ("tls/server.pem", "tls/server.key"):

@@ -98,6 +98,7 @@ ONE_LINE = {
     "[enrollment]\nmax_validity_days = 0": "enrollment.max_validity_days: must be at least 1",
     "[enrollment]\nsubject_pattern = '{id}('": "enrollment.subject_pattern: is not a regular expression",
     "[enrollment]\nsubject_pattern = 'x'": 'enrollment.subject_pattern: must contain "{id}"',
+    '[retention]\ncertificates = "10d"': 'retention.certificates: must be at least "30d"',
     '[[ca]]\nid = "A"': "ca[0].id: must match ^[a-z0-9][a-z0-9_-]*$",
     "[[ca]]": "ca[0].id: required",
     "[auth.otp]\nuse = 1": "auth.otp.use: must be text in quotes",

@@ -227,7 +227,10 @@ async def test_a_lost_answer_is_found_and_nothing_is_asked_for_twice(harness: Ha
     with pytest.raises(Unavailable, match="with the certification authority"):
         await harness.road.enrol(harness.request(csr, token=token))
     await later(harness)
-    harness.now += timedelta(hours=20)  # it is kept for its client, however late that comes
+    fetched = await harness.store._read(
+        lambda batch: batch.connection.exec_driver_sql("SELECT state, fetched_at FROM requests").all()
+    )
+    assert fetched == [("issued", None)]  # it is kept for its client, however late that comes
     assert await harness.enrol(csr, token=token) == ca.issued[0]
     assert (len(ca.issued), len(ca.by_request), await harness.uses(token)) == (1, 1, 1)
 
@@ -335,6 +338,22 @@ async def test_where_the_ca_cannot_be_asked_a_person_has_to_say(harness: Harness
     assert (stored.state, stored.at_ca and stored.at_ca.next_poll_at) == (RequestState.INTENT, None)
     await desk_of(harness).settle(ANA, request_id, None)
     assert await harness.enrol(csr, token=token) == ca.issued[0]
+
+
+async def test_after_a_crash_a_request_at_a_ca_that_cannot_be_asked_is_held(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(request_id: str, certificate_der: bytes) -> None:
+        raise StoreUnavailable("as if the process had ended")
+
+    harness.ca = ca = RemoteCa(harness, finds=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.store, "keep_answer", crash)
+        with pytest.raises(StoreUnavailable):
+            await harness.road.enrol(harness.request(token=await harness.otp()))
+    await later(harness)
+    assert ca.polled == []
+    assert "request_held" in names_of(harness)
 
 
 async def test_the_certificate_that_a_person_brings_has_to_be_what_was_approved(harness: Harness) -> None:
@@ -526,7 +545,8 @@ async def test_policies_judge_what_the_ca_will_make_of_it_and_that_is_what_may_c
 @pytest.mark.parametrize(
     ("changes", "detail"),
     [
-        ({"not_after": None}, "valid for longer"),
+        ({"not_after": 91}, "valid for longer"),
+        ({"not_before": -20, "not_after": 75}, "valid for longer than its CA was said to issue for"),
         ({"key_usage": frozenset({"digitalSignature"})}, "another key usage"),
         ({"ext_key_usage": ("1.3.6.1.5.5.7.3.2",)}, "another extended key usage"),
         ({"subject": x509.Name([])}, "another subject"),
@@ -540,9 +560,9 @@ async def test_what_was_not_declared_is_refused(harness: Harness, changes: dict[
     ca.profile = PROFILE
 
     def wrong(approved: Approved) -> x509.Certificate:
-        given = dict(changes)
-        if "not_after" in given:
-            given["not_after"] = approved.template.not_before + timedelta(days=91)
+        start = approved.template.not_before
+        moments = {"not_before", "not_after"}
+        given = {name: start + timedelta(days=each) if name in moments else each for name, each in changes.items()}
         return _as_declared(approved, ca, **given)
 
     ca.script.append(wrong)

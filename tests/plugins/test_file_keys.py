@@ -149,7 +149,7 @@ async def test_traditional_files_open_too(
         ("half.pem", "no whole private key"),
         ("two.pem", "2 private keys"),
         ("damaged.pem", "damaged"),
-        ("encrypted.pem", "encrypted; name its password"),
+        ("encrypted.pem", r"encrypted; name its password, by password_file or password_env in \[key_store.file\]"),
         ("encrypted.pem?password-file=wrong-password", "password is wrong"),
         ("encrypted.pem?password-env=NOT_SET", "NOT_SET: this environment variable.* is not set"),
         ("encrypted.pem?password-file=empty", "empty"),

@@ -86,6 +86,9 @@ async def test_a_previous_issuer_that_has_ended_is_a_warning(tmp_path: Path) -> 
     [
         ({"crl_validity": "1d", "crl_refresh": "1d"}, "crl_refresh must be shorter than crl_validity"),
         ({"crl_validity": "10s"}, "must be at least 60s"),
+        ({"cdp_urls": ["pki.example/devices.crl"]}, "is not a URL such as"),
+        ({"aia_urls": ["http://pki.example/a b.cer"]}, "is not a URL such as"),
+        ({"ocsp_urls": [""]}, "is not a URL such as"),
         ({"ocsp_validity": "1s"}, "must be at least 60s"),
         ({"crl_refresh": "1s"}, "must be at least 60s"),
     ],

@@ -84,6 +84,13 @@ def test_an_order_without_the_built_in_policies_is_warned_of(deployment: Deploym
     assert 'policy.order: "names" is not in it, so every client gets a certificate for any name' in said
 
 
+def test_a_device_ca_among_the_anchors_of_administrators_is_warned_of(deployment: Deployment) -> None:
+    deployment.configure('[admin.client_auth]\ntrust_anchors = "state/ca/issuing.pem"\n')
+    shown = deployment.kipuka("check").stdout
+    assert "warning: admin.client_auth.trust_anchors: " in shown
+    assert "is an issuer of a [[ca]], so what it signs is no admin credential" in shown
+
+
 def test_an_enabled_plugin_that_no_order_names_is_warned_of(deployment: Deployment, tmp_path: Path) -> None:
     Distribution("kipuka-plant", "plant", "plant_plugin", _POLICY).install(tmp_path)
     deployment.configure('[plugins]\nenable = ["plant"]')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,12 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_one_starts(tmp_path:
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "no server runs with this state_dir" in refused.stderr
     with running_server(deployment):
-        assert deployment.kipuka("reload").stdout.startswith("reloaded, est: ")
+        done = deployment.kipuka("reload")
+        assert done.stdout.startswith("reloaded, est: ")
+        assert "a restart reads it" not in done.stdout
+        later = socket_file(deployment).stat().st_mtime + 1
+        os.utime(deployment.toml, (later, later))
+        assert f"note: {deployment.toml} has changed since the server started" in deployment.kipuka("reload").stdout
 
 
 def test_a_second_server_on_the_same_state_directory_leaves_the_first_its_socket(tmp_path: Path) -> None:

@@ -132,6 +132,11 @@ FAULTS = [
         ("state/ca", "kipuka init", "[[ca]]"),
     ),
     Fault(
+        "the state directory has another name",
+        lambda it: it.directory.joinpath("state").rename(it.directory / "status"),
+        ("server.state_dir: ", "/state is not a directory", "install -d -m 0700"),
+    ),
+    Fault(
         "the CA's key is missing",
         lambda it: _ca(it, "issuing.key").unlink(),
         ("ca.default.key", "state/ca/issuing.key", "No such file"),
@@ -176,7 +181,8 @@ def test_check_names_the_file_and_the_key_when(fault: Fault, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["the server key is missing", "there is no embedded CA and no [[ca]]", "the CA's certificate expired"]
+    "name",
+    ["the server key is missing", "there is no embedded CA and no [[ca]]", "the state directory has another name"],
 )
 def test_serve_says_the_same_in_one_line_when(name: str, tmp_path: Path) -> None:
     deployment = make_deployment(tmp_path)

@@ -37,6 +37,21 @@ FAULTS = [
         ("kipuka.toml", "line 2, column 8"),
     ),
     Fault(
+        "a table stands in two places",
+        lambda it: it.toml.write_text("[tls.self]\n[tls.self]\n"),
+        ("line 2, column 10: the table [tls.self] is in the file already",),
+    ),
+    Fault(
+        "a key is in its table twice",
+        lambda it: it.toml.write_text("[server]\nworkers = 1\nworkers = 2\n"),
+        ("line 3, column 12: this key is in its table already",),
+    ),
+    Fault(
+        "text stands without quotation marks",
+        lambda it: it.toml.write_text("[server]\nlisten = localhost\n"),
+        ("line 2, column 10: ", "text stands in quotation marks"),
+    ),
+    Fault(
         "a key is misspelt",
         lambda it: it.configure("", server="worker = 2"),
         ("server.worker", 'did you mean "workers"?'),

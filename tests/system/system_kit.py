@@ -41,6 +41,11 @@ class System:
     server: RunningServer
     tokens: list[str] = field(default_factory=list)
 
+    @property
+    def database_url(self) -> str:
+        """Its ``[db] url``."""
+        return default_sqlite_url(self.deployment.database.parent)
+
     def client(self, leaf: Leaf | None = None, *, tls: ssl.TLSVersion | None = None) -> EstClient:
         return EstClient(
             self.server.est_port,
@@ -61,7 +66,7 @@ class System:
         )
 
         async def add() -> None:
-            async with open_store(default_sqlite_url(self.deployment.database.parent)) as store:
+            async with open_store(self.database_url) as store:
                 await store.add_otp(record, event)
 
         asyncio.run(add())

@@ -93,14 +93,19 @@ def test_a_batch_is_json_or_csv_in_and_out_and_all_or_nothing(site: AdminSite) -
         ([{"entity_id": "fine"}, {"entity_id": "a:b"}], "[1].entity_id"),
         ([{"entity_id": "fine"}, {"entity_id": "x", "label": "none"}], "[1].label"),
         ([{"entity_id": "fine"}, {"entity_id": "x", "subject_pattern": "("}], "[1].subject_pattern"),
-        ([{"entity_id": "fine"}, {"ttl_seconds": 5}], "[1].entity_id"),
+        ([{"entity_id": "fine"}, {"ttl_seconds": 5}], "[1].entity_id: required"),
+        ([{"entity_id": "fine", "name": "x"}], "[0].name: this name is not known here"),
         ({"entity_id": "fine"}, ""),
     ):
         assert field in site.post("otp/batch", bad, 422)["message"]
     for sheet, status, words in (
         ("entity_id\na:b\n", 422, "row 2: entity_id"),
         ("entity_id\nfine\nx,y\n", 422, "row 3"),
-        ("entity_id,colour\nfine,red\n", 422, "row 2: colour"),
+        ("entity_id,colour\nfine,red\n", 422, "row 1: no column is called 'colour'; known are entity_id"),
+        ("entity_id;label\nfine;factory\n", 422, "with commas between them"),
+        ("entity_id,label\nfine,\nx,none\n", 422, "row 3: label: there is no label 'none'"),
+        ("entity_id,label\nx,none\n", 422, "row 2: label: there is no label 'none'"),
+        ("entity_id,ttl_seconds\nfine,60\nx,0\n", 422, "row 3: "),
         ("entity_id,max_usage\nfine,many\n", 422, "row 2: max_usage"),
         ("colour\nred\n", 422, "entity_id"),
         ("", 422, "first row"),

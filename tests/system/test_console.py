@@ -471,6 +471,8 @@ def test_many_passwords_by_typed_rows_and_by_a_file(ana: Browser, site: AdminSit
     (row,) = csv.DictReader(io.StringIO(answer.text))
     assert site.enrol(make_csr(common_name="many-3"), "many-3", row["token"]).status == 200
 
+    refused = page(ana.send(form, rows="entity_id,label\ngood,\nbad,none"), 422)
+    assert "row 3: label: there is no label" in refused.text
     for wrong in ("", "nonsense", "entity_id\ngood\na:b", "entity_id\ngood,1", 'entity_id\n"'):
         refused = page(ana.send(form, rows=wrong), 422)
         assert "Please correct this" in refused.text

@@ -110,6 +110,7 @@ class _Target:
             return
         newer = newer_things(contents_of(self.database), manifest.newest)
         if newer:
+            fold_log_in(self.database)  # so that the one file that is moved away is all of it
             raise KipukaError(
                 f"{self.database} holds newer data than the backup of {manifest.made_at[:19]}Z ({'; '.join(newer)}):"
                 " restoring would forget it. Move that file away to restore all the same"
@@ -126,12 +127,21 @@ class _Target:
                     self._place(unpacked / name, self.state_dir / below, aside / below, manifest.files[name]["mode"])
             if self.database.exists() and self.database.stat().st_size:
                 fold_log_in(self.database)
-            for suffix in ("-wal", "-shm"):
-                self.database.with_name(self.database.name + suffix).unlink(missing_ok=True)
+            self._put_log_aside(aside)
             self._place(unpacked / DATABASE, self.database, aside / self.database.name, 0o600)
         except OSError as error:
             raise KipukaError(f"{error.filename or self.state_dir}: cannot be restored: {error.strerror}") from error
         return aside if aside.exists() else None
+
+    def _put_log_aside(self, aside: Path) -> None:
+        """What SQLite left beside a database: empty now, or of one that was moved away without it, after a crash."""
+        log, index = (self.database.with_name(self.database.name + suffix) for suffix in ("-wal", "-shm"))
+        if log.exists() and log.stat().st_size:
+            aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._give_to_owner(aside)
+            log.rename(aside / log.name)
+        log.unlink(missing_ok=True)
+        index.unlink(missing_ok=True)
 
     def _place(self, new: Path, target: Path, aside: Path, mode: int) -> None:
         """One file, whole or not at all; the one before it is kept."""
@@ -183,6 +193,15 @@ def _check_schema(manifest: Manifest) -> None:
 
 def _configuration(path: Path | None, restored: Path) -> Config:
     """The configuration that is there, else the restored one, written to where ``path`` says."""
+    try:
+        return _configuration_at(path, restored)
+    except ConfigurationError as error:
+        if path is None and error.where == "kipuka.toml":
+            raise KipukaError("there is no kipuka.toml here; -c FILE says where the restored one goes") from None
+        raise
+
+
+def _configuration_at(path: Path | None, restored: Path) -> Config:
     if path is not None and not path.exists():
         try:
             with path.open("xb") as file:

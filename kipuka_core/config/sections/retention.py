@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from kipuka_core.config.section import Section
 from kipuka_core.hooks.durations import Duration
 
 _LAST_CRL_SECONDS = 30 * 86_400
 """A revoked certificate is listed on one CRL made after its end (RFC 5280 3.3), which is due long before that."""
+
+
+def _until_the_last_crl(seconds: int) -> int:
+    if seconds < _LAST_CRL_SECONDS:
+        raise ValueError('must be at least "30d": a revoked certificate stands on one more CRL after its end')
+    return seconds
 
 
 class Retention(Section):
@@ -21,7 +27,7 @@ class Retention(Section):
     to its file, and that is on disk, before it is deleted.
     """
 
-    certificates: Annotated[Duration, Field(ge=_LAST_CRL_SECONDS)] | None = Field(
+    certificates: Annotated[Duration, AfterValidator(_until_the_last_crl)] | None = Field(
         default=None,
         description=(
             "How long after its end a certificate's record is archived, revoked or not; at least 30 days, since a "

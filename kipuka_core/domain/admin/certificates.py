@@ -26,6 +26,7 @@ ChainOf = Callable[[str], Awaitable[CaChain]]
 
 SAMPLE_SIZE = 10
 _CHUNK = 500
+_HEX = frozenset("0123456789abcdef")
 _MANY = 50
 
 
@@ -76,7 +77,8 @@ class CertificateAdministration:
         found = (await self.store.page_of_certificates(query, PageWanted(limit=_MANY))).items
         if not found:
             where = "" if ca_id is None else f" of the CA {ca_id}"
-            raise NotFound(f"no certificate{where} has this serial number")
+            hint = "" if set(query.serial_hex or "") <= _HEX else ", which is not in hex; search names by subject"
+            raise NotFound(f"no certificate{where} has this serial number{hint}")
         if len(found) > 1:
             known = ", ".join(sorted({each.ca_id for each in found}))
             raise Conflict(f"several certificates have this serial number; say ca_id, one of {known}", code="ambiguous")

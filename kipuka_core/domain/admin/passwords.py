@@ -62,16 +62,24 @@ class OtpAdministration:
     patterns_are_enforced: bool
     """Whether the policy ``names``, which looks at them, is in use."""
 
-    async def create(self, administrator: Administrator, wanted: Sequence[OtpWanted]) -> list[OtpMade]:
+    async def create(
+        self,
+        administrator: Administrator,
+        wanted: Sequence[OtpWanted],
+        *,
+        place: Callable[[int], str] | None = None,
+    ) -> list[OtpMade]:
         """Make all of them or none.
 
-        Raises InvalidInput naming the field (with several, the entry: ``[2].entity_id``), and Unavailable when the
-        audit cannot be written.
+        Raises InvalidInput naming the field (with several, the entry: ``[2].entity_id``; or what ``place`` calls an
+        entry, counted from 0), and Unavailable when the audit cannot be written.
         """
         if len(wanted) > BATCH_AT_MOST:
             raise InvalidInput(f"at most {BATCH_AT_MOST} one-time passwords can be made at once")
         now = self.clock()
-        made = [self._make(each, now, f"[{index}]." if len(wanted) > 1 else "") for index, each in enumerate(wanted)]
+        if place is None:
+            place = "[{}].".format if len(wanted) > 1 else lambda _: ""
+        made = [self._make(each, now, place(index)) for index, each in enumerate(wanted)]
         facts = [_created(each.record, administrator) for each in made]
         if made:
             await announce_all(self.events, facts)
@@ -96,7 +104,7 @@ class OtpAdministration:
                 subject_pattern=wanted.subject_pattern,
             )
         except ValueError as error:
-            raise InvalidInput(f"{where.rstrip('.')}: {error}" if where else str(error)) from None
+            raise InvalidInput(f"{where.rstrip('.: ')}: {error}" if where else str(error)) from None
         return OtpMade(record, token)
 
     def _check_pattern(self, subject_pattern: str, where: str) -> None:

@@ -21,6 +21,7 @@ from kipuka_core.model.administrator import Administrator
 
 JSON = "application/json"
 _SHOWN_PROBLEMS = 3
+_SAID = {"extra_forbidden": "this name is not known here", "missing": "required"}
 _LONGEST_PATH = 200
 
 AnswerT = TypeVar("AnswerT")
@@ -150,7 +151,8 @@ def problems(error: ValidationError, where: str = "") -> str:
     found = []
     for each in error.errors(include_input=False, include_url=False, include_context=False):
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in each["loc"]).lstrip(".")
-        found.append(f"{where}{path}: {each['msg']}" if where or path else each["msg"])
+        said = _SAID.get(each["type"], each["msg"])
+        found.append(f"{where}{path}: {said}" if where or path else said)
     more = len(found) - _SHOWN_PROBLEMS
     return "; ".join(found[:_SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
 

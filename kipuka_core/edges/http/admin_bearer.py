@@ -81,16 +81,19 @@ def _add(found: dict[bytes, Administrator], token: AdminToken, where: str, value
 
 def _value(token: AdminToken, where: str, environ: Mapping[str, str]) -> str:
     if token.file is not None:
-        return _first_line(token.file)
+        return _first_line(token.file, where)
     value = environ.get(token.env or "", "").strip()
     if not value:
         raise ConfigurationError(where, f"the environment variable {token.env} is not set")
     return value
 
 
-def _first_line(path: Path) -> str:
-    line = read_file(path).partition(b"\n")[0].strip()
+def _first_line(path: Path, where: str) -> str:
+    try:
+        line = read_file(path).partition(b"\n")[0].strip()
+    except ConfigurationError as error:
+        raise ConfigurationError(where, str(error)) from None
     try:
         return line.decode("ascii")
     except UnicodeDecodeError:
-        raise ConfigurationError(shown(path), f"its first line is no token; {_HOW}") from None
+        raise ConfigurationError(where, f"{shown(path)}: its first line is no token; {_HOW}") from None

@@ -44,7 +44,10 @@ class AdminRule:
         is in neither list. What cannot be read is no credential.
         """
         if not chain:
-            raise NotAuthenticated("this needs the client certificate of an administrator", code="no_credential")
+            raise NotAuthenticated(
+                "this needs the credential of an administrator: a client certificate or a bearer token",
+                code="no_credential",
+            )
         try:
             return self._administrator(chain, now)
         except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):

@@ -16,11 +16,14 @@ from kipuka_core.edges.http import admin_bodies as bodies
 from kipuka_core.edges.http.admin_api import JSON, Answer, Api, Call, Operation, answer, no_content, problems
 from kipuka_core.edges.http.admin_paging import found, page_answer, page_wanted, paged
 from kipuka_core.errors import InvalidInput, Malformed
+from kipuka_core.model.administrator import Administrator
 from kipuka_core.model.record import OneTimePassword
 
 CSV = "text/csv"
 _WANTED = tuple(bodies.OtpGenerate.model_fields)
 _MADE = tuple(bodies.OtpMade.model_fields)
+FIRST_ROW = 2
+"""Where the entries of a CSV file begin, as a person counts: the columns are in row 1."""
 
 _GENERATE = Operation(
     method="POST",
@@ -77,8 +80,10 @@ def otp_routes(otps: OtpAdministration) -> Api:
 
     @api.operation(_BATCH)
     async def batch(call: Call) -> ResponseReturnValue:
-        entries = call.body if call.media_type == JSON else read_csv(call.body)
-        made = await otps.create(call.administrator, [OtpWanted(**each.model_dump()) for each in entries])
+        if call.media_type == JSON:
+            made = await otps.create(call.administrator, [OtpWanted(**each.model_dump()) for each in call.body])
+        else:
+            made = await make_csv(otps, call.administrator, call.body)
         wanted = request.accept_mimetypes.best_match([JSON, CSV], default=JSON)
         if wanted == CSV:
             return Response(write_csv(made), status=201, content_type=f"{CSV}; charset=utf-8; header=present")
@@ -114,20 +119,33 @@ def made_body(made: OtpMade) -> bodies.OtpMade:
     return bodies.OtpMade(**values, token=made.token)
 
 
-def read_csv(raw: bytes) -> list[bodies.OtpGenerate]:
-    """The rows of a CSV file (RFC 4180, UTF-8); an empty cell is as if absent.
+async def make_csv(otps: OtpAdministration, administrator: Administrator, raw: bytes) -> list[OtpMade]:
+    """Make what the rows of a CSV file (RFC 4180, UTF-8) want; an empty cell is as if absent.
 
-    Raises Malformed for what is no CSV, InvalidInput naming row and column for what does not fit.
+    Raises Malformed for what is no CSV, InvalidInput naming row and column for what does not fit, and what
+    :meth:`OtpAdministration.create` raises.
     """
+    wanted = [OtpWanted(**each.model_dump()) for each in read_csv(raw)]
+    return await otps.create(administrator, wanted, place=lambda index: f"row {index + FIRST_ROW}: ")
+
+
+def read_csv(raw: bytes) -> list[bodies.OtpGenerate]:
+    """The rows alone, with the errors that :func:`make_csv` has of them."""
     try:
-        rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True))
+        table = csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
+        rows, columns = list(table), table.fieldnames or ()
     except (UnicodeDecodeError, csv.Error):
-        raise Malformed("the body is not CSV in UTF-8", code="malformed_csv") from None
-    if not rows or "entity_id" not in rows[0]:
-        raise InvalidInput(f"the first row has to name the columns ({', '.join(_WANTED)}), and one entry has to follow")
+        raise Malformed("this is not CSV in UTF-8", code="malformed_csv") from None
+    known = ", ".join(_WANTED)
+    if not rows or "entity_id" not in columns:
+        raise InvalidInput(
+            f"the first row has to name the columns ({known}), with commas between them, and one entry has to follow"
+        )
+    if unknown := [name for name in columns if name not in _WANTED]:
+        raise InvalidInput(f"row 1: no column is called {unknown[0]!r}; known are {known}")
     if len(rows) > BATCH_AT_MOST:
         raise InvalidInput(f"at most {BATCH_AT_MOST} one-time passwords can be made at once")
-    return [_entry(number, row) for number, row in enumerate(rows, start=2)]
+    return [_entry(number, row) for number, row in enumerate(rows, start=FIRST_ROW)]
 
 
 def _entry(number: int, row: dict[str | Any, Any]) -> bodies.OtpGenerate:

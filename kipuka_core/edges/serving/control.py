@@ -243,6 +243,14 @@ def server_process(directory: Path) -> tuple[int, int] | None:
     return pid, uid
 
 
+def listening_since(directory: Path) -> float | None:
+    """When the server whose state directory this is began to listen for commands, in seconds since the epoch."""
+    try:
+        return (directory / SOCKET_NAME).stat().st_mtime
+    except OSError:
+        return None
+
+
 def _connect(connection: socket.socket, name: str, deadline: float) -> None:
     """A UNIX socket whose queue is full refuses at once where others would let a client wait."""
     while True:

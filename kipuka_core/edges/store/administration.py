@@ -1,4 +1,4 @@
-"""What administrators ask of the store, on its two threads."""
+"""What administrators ask of the store, on its threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class Run(Protocol):
 class Write(Protocol):
     """The thread that writes."""
 
-    async def __call__(self, function: Callable[[Batch], ResultT], *, share: float = 1.0) -> ResultT:
+    async def __call__(
+        self, function: Callable[[Batch], ResultT], *, share: float = 1.0, locks: str | None = None
+    ) -> ResultT:
         """As :meth:`kipuka_core.edges.store.writer.JobThread.run`."""
         ...
 

@@ -26,6 +26,7 @@ from kipuka_core.edges.store.certificates import (
     ON_HOLD,
     certificate_from_row,
 )
+from kipuka_core.edges.store.indexed import indexed
 from kipuka_core.edges.store.moments import to_micros
 from kipuka_core.edges.store.tables import certificate_names, certificates
 from kipuka_core.edges.store.writer import Batch
@@ -195,6 +196,7 @@ class _Search:
 
     def _of_subject(self, subject: str) -> list[Condition]:
         prefix = self._query.subject_prefix
+        prefix = prefix and indexed(prefix)
         if self.leading != "subject":
             return [exists().where(_n.certificate_id == _c.id, *_named(_n.name, subject.lower(), prefix))]
         found = list(_named(_n.name, subject.lower(), prefix))
@@ -217,7 +219,7 @@ def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def _named(name: ColumnElement[str], whole: str, prefix: str | None) -> tuple[Condition, ...]:
     if prefix is None:
-        return (name == whole,)
+        return (name == indexed(whole),)
     # A range instead of LIKE: it uses the index on every database, and % and _ are ordinary characters.
     return (name >= prefix, name < prefix + ABOVE_ALL_CHARACTERS)
 

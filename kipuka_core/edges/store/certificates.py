@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from kipuka_core.domain.ports import AlreadyIssued
 from kipuka_core.edges.store.events import insert_events
+from kipuka_core.edges.store.indexed import indexed
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from kipuka_core.edges.store.one_time_passwords import consume_reservations
 from kipuka_core.edges.store.requests import close_as_issued
@@ -150,7 +151,7 @@ def _number_change(batch: Batch, this_one: dict[str, str]) -> None:
 def searchable_names(record: RecordedCertificate) -> set[str]:
     """What a search by subject finds a certificate by: its CNs and SAN values, in lower case."""
     values = [_without_kind(entry) for entry in record.sans]
-    return {name.lower() for name in (*_common_names(record.subject), *values)}
+    return {indexed(name.lower()) for name in (*_common_names(record.subject), *values)}
 
 
 def _record_certificates(connection: Connection, items: list[tuple[RecordedCertificate, datetime]]) -> None:
@@ -174,8 +175,8 @@ def _name_matches(subject: str) -> tuple[ColumnElement[bool], ...]:
     name = certificate_names.c.name
     wanted = subject.lower()
     if not wanted.endswith("*"):
-        return (name == wanted,)
-    prefix = wanted[:-1]
+        return (name == indexed(wanted),)
+    prefix = indexed(wanted[:-1])
     # A range instead of LIKE: it uses the index on every database, and % and _ are ordinary characters.
     return (name >= prefix, name < prefix + ABOVE_ALL_CHARACTERS)
 

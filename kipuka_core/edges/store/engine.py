@@ -14,21 +14,25 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from kipuka_core.edges.store import postgresql
 from kipuka_core.errors import ConfigurationError
 
 _KEY = "db.url"
 _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_CONTENTION_STATES = frozenset({"40001", "40P01"})  # PostgreSQL: serialization_failure, deadlock_detected
+# PostgreSQL: serialization_failure, deadlock_detected, lock_not_available
+_DEADLOCK = "40P01"
+_CONTENTION_STATES = frozenset({"40001", _DEADLOCK, "55P03"})
+_TIMED_OUT = "57014"  # PostgreSQL: query_canceled
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Two ways into one database; each is used by one thread."""
+    """Ways into one database, without a pool: each thread keeps a connection of its own."""
 
     writer: Engine
     reader: Engine
     lookup: Engine | None
-    """For reads on the event loop, which must not wait; None on PostgreSQL, where every read may."""
+    """For reads on the event loop, which must not wait; None on PostgreSQL, where every read does."""
     sqlite_file: Path | None
     """The database file; None on PostgreSQL."""
     file_id: tuple[int, int] | None = None
@@ -69,14 +73,14 @@ def create_engines(url: str, *, busy_timeout_seconds: float) -> Engines:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port
         raise ConfigurationError(
             _KEY, "is not a database URL; write sqlite:///… or postgresql://…"
         ) from None  # not the cause: it quotes the URL, password included
     if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
         return _sqlite_engines(parsed, busy_timeout_seconds)
-    if parsed.drivername in {"postgresql", "postgresql+psycopg"}:
-        return _postgresql_engines(parsed)
+    if parsed.drivername in {"postgresql", postgresql.DRIVER}:
+        return _postgresql_engines(parsed, busy_timeout_seconds)
     raise ConfigurationError(_KEY, f"{parsed.drivername} is not supported; write sqlite:///… or postgresql://…")
 
 
@@ -107,14 +111,10 @@ def _sqlite_engines(url: URL, busy_timeout_seconds: float) -> Engines:
     return Engines(writer, reader, lookup, path, _file_id(path))
 
 
-def _postgresql_engines(url: URL) -> Engines:
-    def engine(**options: Any) -> Engine:
-        return create_engine(
-            url.set(drivername="postgresql+psycopg"), poolclass=NullPool, hide_parameters=True, **options
-        )
-
+def _postgresql_engines(url: URL, busy_timeout_seconds: float) -> Engines:
     try:
-        return Engines(engine(), engine(isolation_level="AUTOCOMMIT"), None, None)
+        writer, reader = postgresql.postgresql_engines(url, busy_timeout_seconds)
+        return Engines(writer, reader, None, None)
     except ModuleNotFoundError:
         raise ConfigurationError(_KEY, "PostgreSQL needs its driver: install kipuka[postgresql]") from None
 
@@ -163,6 +163,16 @@ def is_contention(error: DBAPIError) -> bool:
     if code is not None:
         return code & 0xFF in _BUSY_CODES  # extended codes carry the primary one in the low byte
     return getattr(error.orig, "sqlstate", None) in _CONTENTION_STATES
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Whether two transactions waited for one another, and this one was ended."""
+    return getattr(error.orig, "sqlstate", None) == _DEADLOCK
+
+
+def concerns_all(error: DBAPIError) -> bool:
+    """Whether the database is in trouble, or slow, rather than one statement wrong."""
+    return error.connection_invalidated or is_contention(error) or getattr(error.orig, "sqlstate", None) == _TIMED_OUT
 
 
 def describe(error: SQLAlchemyError) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, or_, select
 
+from kipuka_core.edges.store.indexed import indexed
 from kipuka_core.edges.store.moments import to_micros
 from kipuka_core.edges.store.pages import newest_first
 from kipuka_core.edges.store.tables import events
@@ -42,7 +43,7 @@ def _wanted(query: EventQuery) -> list[ColumnElement[bool]]:
     if query.event is not None:
         found.append(columns.name == query.event)
     if query.actor is not None:
-        found.append(columns.actor == query.actor)
+        found.append(columns.actor == indexed(query.actor))
     if query.since is not None:
         found.append(columns.time >= to_micros(query.since))
     if query.until is not None:
@@ -50,7 +51,7 @@ def _wanted(query: EventQuery) -> list[ColumnElement[bool]]:
     if query.target is not None:
         serial = query.target.lower().replace(":", "").lstrip("0") or "0"
         others = ("subject", "entity_id", "otp_id", "request_id")
-        found.append(or_(columns.serial == serial, *(columns[name] == query.target for name in others)))
+        found.append(or_(columns.serial == serial, *(columns[name] == indexed(query.target) for name in others)))
     return found
 
 
@@ -58,7 +59,7 @@ def _row(event: Event) -> dict[str, Any]:
     return {
         "time": to_micros(event.time),
         "name": event.name,
-        "actor": event.actor,
+        "actor": indexed(event.actor),
         "request_id": event.request_id,
         "label": event.label,
         "source_address": event.source_address,
@@ -72,4 +73,4 @@ def _targets(event: Event) -> dict[str, str | None]:
     found = {name: getattr(event, name, "") or None for name in ("serial", "subject", "entity_id", "otp_id")}
     if found["entity_id"] is None and hasattr(event, "authenticator"):
         found["entity_id"] = event.actor or None
-    return found
+    return {name: value and indexed(value) for name, value in found.items()}

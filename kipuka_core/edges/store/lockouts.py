@@ -16,6 +16,7 @@ from kipuka_core.domain.admin.store import Lockout
 from kipuka_core.domain.ports import LockoutLimits
 from kipuka_core.edges.store.events import insert_events
 from kipuka_core.edges.store.moments import from_micros, to_micros
+from kipuka_core.edges.store.postgresql import one_at_a_time
 from kipuka_core.edges.store.tables import auth_failures, lockouts
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.event import Event
@@ -24,6 +25,7 @@ Lockouts = dict[tuple[str, str, str], int]
 """Scope, address, entity to the end of the lockout in microseconds."""
 
 _PAIR, _ADDRESS = "pair", "address"
+_LOCK_NUMBER = 0x6B69_7075_6B62  # beside that of migrations
 _REFRESH_SECONDS = 1.0
 
 _f = auth_failures.c
@@ -83,6 +85,7 @@ def count_failure(
 
     What is locked already is not counted: attempts that were under way when a lockout began do not prolong it.
     """
+    one_at_a_time(batch.connection, _LOCK_NUMBER)  # counted side by side, the last straws would not see each other
     now_micros = to_micros(now)
     window_start = now_micros - limits.failure_window_seconds * 1_000_000
     purged = {"since": window_start}

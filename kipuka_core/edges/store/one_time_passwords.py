@@ -30,6 +30,7 @@ _COLUMNS = select(otps)
 _BY_TOKEN = _COLUMNS.where(_o.token_hash == bindparam("token_hash"))
 # Locked until the transaction ends where transactions run side by side; SQLite has one writer and renders nothing.
 _FOR_RESERVING = _COLUMNS.where(_o.id == bindparam("the_otp_id")).with_for_update()
+_LOCK = select(_o.id).where(_o.id.in_(bindparam("ids", expanding=True))).order_by(_o.id).with_for_update()
 _BY_ID = _COLUMNS.where(_o.id == bindparam("the_otp_id"))
 _REMOVE_ENDED = delete(otps).where(
     or_(_o.expires_at < bindparam("before"), _o.revoked_at < bindparam("before")),
@@ -87,6 +88,14 @@ class ReserveRequest:
     now: datetime
     lease_seconds: int
     owner: str
+
+
+def lock_passwords(connection: Connection, otp_ids: Sequence[str]) -> None:
+    """Lock what the jobs of a batch will lock, all at once and in order.
+
+    Two processes that lock the same rows in another order stop each other.
+    """
+    connection.execute(_LOCK, {"ids": otp_ids})
 
 
 def reserve(batch: Batch, wanted: ReserveRequest) -> Reservation:
@@ -160,12 +169,13 @@ def consume_reservations(connection: Connection, records: list[RecordedCertifica
     """Turn the reservation of each record into a use. Raises ReservationLost when one is not there any more."""
     if not records:
         return
-    mine = [{"the_otp_id": record.otp_id, "the_request_id": record.request_id} for record in records]
-    if connection.execute(_CONSUME, mine).rowcount != len(records):
-        raise ReservationLost("the reservation of the one-time password is gone")
+    # The passwords before their reservations, as everywhere (:func:`lock_passwords`).
     uses = [{"the_otp_id": record.otp_id} for record in records]
     if connection.execute(_COUNT_USE, uses).rowcount != len(records):
         raise ReservationLost("the one-time password was withdrawn or used up")
+    mine = [{"the_otp_id": record.otp_id, "the_request_id": record.request_id} for record in records]
+    if connection.execute(_CONSUME, mine).rowcount != len(records):
+        raise ReservationLost("the reservation of the one-time password is gone")
 
 
 def reconcile(batch: Batch, now: datetime) -> None:

@@ -6,21 +6,24 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, or_, select, update
 
 from kipuka_core.domain.ports import ReservationLost
+from kipuka_core.edges.store.dialects import insert_unless_there
 from kipuka_core.edges.store.events import insert_events
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from kipuka_core.edges.store.one_time_passwords import keep_reservation, release_of_decided
 from kipuka_core.edges.store.pages import newest_first
 from kipuka_core.edges.store.tables import is_open, otp_reservations, requests
 from kipuka_core.edges.store.writer import Batch
+from kipuka_core.errors import Unavailable
 from kipuka_core.model.event import Event
 from kipuka_core.model.record import AtCa, RecordedCertificate, RequestState, StoredRequest
 from kipuka_core.model.search import Page, PageWanted
 from kipuka_core.model.verdict import Wait
 
 _FETCH_AGAIN = timedelta(minutes=10)  # for a client that lost the answer
+_TRIES = 5
 _OPEN = (RequestState.INTENT, RequestState.WAITING, RequestState.PENDING)
 
 _c = requests.c
@@ -28,13 +31,14 @@ _THIS_ONE = _c.id == bindparam("the_id")
 _COLUMNS = select(requests)
 _FIND = _COLUMNS.where(_c.key == bindparam("key")).order_by(_c.created_at.desc(), _c.id.desc()).limit(1)
 _GET = _COLUMNS.where(_THIS_ONE)
+# Locked, so that no other process decides between the question and what is done about it (SQLite has one writer).
+_GET_LOCKED = _GET.with_for_update()
 # Open, or decided after the other one came in: the two were there at once, and one decision answers both.
 _CONCURRENT = (
     _COLUMNS.where(_c.key == bindparam("key"), or_(is_open, _c.decided_at >= bindparam("created_at")))
     .order_by(_c.created_at.desc(), _c.id.desc())
     .limit(1)
 )
-_INSERT = insert(requests).inline()
 _CHANGE = (
     update(requests)
     .where(_THIS_ONE, is_open)
@@ -66,6 +70,7 @@ _DUE = (
     _COLUMNS.where(_c.next_poll_at <= bindparam("now"), _AT_ANY_CA)
     .order_by(_c.next_poll_at)
     .limit(bindparam("at_most"))
+    .with_for_update(skip_locked=True)  # another node claims them
 )
 _CLAIM = (
     update(requests)
@@ -92,12 +97,12 @@ _ISSUE = (
 )
 _IS_INTENT = _c.state == RequestState.INTENT.value
 _WAIT_AGAIN = update(requests).where(_THIS_ONE, _IS_INTENT, _c.has_waited).values(state=RequestState.WAITING.value)
-_INTENDED = select(_c.id).where(_THIS_ONE, _IS_INTENT)
+_INTENDED = select(_c.id).where(_THIS_ONE, _IS_INTENT).with_for_update()
 _UNKEEP = delete(otp_reservations).where(otp_reservations.c.kept_for == bindparam("the_id"))
 _FORGET = delete(requests).where(_THIS_ONE, _IS_INTENT)
 _FORGET_REFUSED = delete(requests).where(_THIS_ONE, _c.state == RequestState.REFUSED.value)
 _ANY = select(_c.id).limit(1)
-_REFUSED = select(_c.id).where(_c.id.in_(bindparam("ids", expanding=True)), _c.state == RequestState.REFUSED.value)
+_STATES = select(_c.id, _c.state).where(_c.id.in_(bindparam("ids", expanding=True))).order_by(_c.id).with_for_update()
 _FETCHED = (
     update(requests)
     .where(_THIS_ONE, _c.state == RequestState.ISSUED.value, _c.fetched_at.is_(None))
@@ -134,7 +139,7 @@ def remember(batch: Batch, request: StoredRequest, event: Event | None) -> Store
 
     Returns what is in the database: another request's row when that was there first, with nothing recorded.
     """
-    mine = get_request(batch, request.id)
+    mine = _locked(batch, request.id)
     if mine is not None:
         if mine.state not in _OPEN:
             return mine
@@ -151,15 +156,30 @@ def remember(batch: Batch, request: StoredRequest, event: Event | None) -> Store
         if request.at_ca is not None:
             batch.connection.execute(_ASK, {"the_id": request.id} | _at_ca_columns(request.at_ca))
     else:
-        concurrent = {"key": request.key, "created_at": to_micros(request.created_at)}
-        first = batch.connection.execute(_CONCURRENT, concurrent).first()
+        first = _insert_unless_concurrent(batch, request)
         if first is not None:
-            return _from_row(first)
-        batch.connection.execute(_INSERT, _to_row(request))
+            return first
         keep_reservation(batch, request.id)
     if event is not None:
         batch.together(insert_events, event)
     return get_request(batch, request.id) or request
+
+
+def _locked(batch: Batch, request_id: str) -> StoredRequest | None:
+    row = batch.connection.execute(_GET_LOCKED, {"the_id": request_id}).first()
+    return None if row is None else _from_row(row)
+
+
+def _insert_unless_concurrent(batch: Batch, request: StoredRequest) -> StoredRequest | None:
+    """Insert the request; or return the one with this key that is there at the same time."""
+    concurrent = {"key": request.key, "created_at": to_micros(request.created_at)}
+    for _ in range(_TRIES):
+        first = batch.connection.execute(_CONCURRENT, concurrent).first()
+        if first is not None:
+            return _from_row(first)
+        if insert_unless_there(batch.connection, requests, _to_row(request)):
+            return None  # else another process was faster, and what it has inserted can be seen now
+    raise Unavailable("identical requests come and go; repeat this one later")
 
 
 def withdraw_intent(batch: Batch, request_id: str) -> None:
@@ -240,7 +260,8 @@ def close_as_issued(connection: Connection, items: list[tuple[RecordedCertificat
     """
     if connection.execute(_ANY).first() is None:
         return  # where nothing ever waits and no CA is external, this is all that a commit asks
-    if connection.execute(_REFUSED, {"ids": [record.request_id for record, _ in items]}).first() is not None:
+    states = connection.execute(_STATES, {"ids": [record.request_id for record, _ in items]})
+    if any(row.state == RequestState.REFUSED for row in states.all()):
         raise ReservationLost("the request was refused in the meantime")
     connection.execute(
         _ISSUE,

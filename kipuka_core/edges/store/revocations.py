@@ -11,16 +11,15 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, bindparam, select, update
 
+from kipuka_core.edges.store.dialects import insert_into, insert_unless_there
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros
 from kipuka_core.edges.store.tables import ca_told, certificates, crls, revocation_changes
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.record import CertificateStatus
 from kipuka_core.model.status import CrlFacts, PublishedCrl, RecordedStatus, RevocationState, StatusChange
 
-_DIALECTS: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql}
 _c = certificates.c
 _MOMENTS = ("this_update", "next_update", "scheduled_at")
 _CHANGES = select(revocation_changes.c.changes).where(
@@ -49,7 +48,6 @@ _REPLACE = (
 )
 
 _TOLD = select(ca_told.c.change).where(ca_told.c.issuer_key_id == bindparam("the_issuer"))
-_TELL = update(ca_told).where(ca_told.c.issuer_key_id == bindparam("the_issuer")).values(change=bindparam("the_change"))
 
 
 def count_change(connection: Connection, issuer_key_id: str) -> int:
@@ -57,8 +55,7 @@ def count_change(connection: Connection, issuer_key_id: str) -> int:
 
     Until the transaction ends nobody else gets the next number, so that who sees a number sees all below it.
     """
-    dialect = _DIALECTS[connection.dialect.name]
-    first = dialect.insert(revocation_changes).values(issuer_key_id=issuer_key_id, changes=1)
+    first = insert_into(connection, revocation_changes).values(issuer_key_id=issuer_key_id, changes=1)
     counted = first.on_conflict_do_update(
         index_elements=["issuer_key_id"], set_={"changes": revocation_changes.c.changes + 1}
     )
@@ -97,9 +94,8 @@ def told_change(batch: Batch, issuer_key_id: str) -> int:
 
 def note_told(batch: Batch, issuer_key_id: str, change: int) -> None:
     """See :meth:`kipuka_core.domain.status_ports.StatusStore.note_told`."""
-    told = {"the_issuer": issuer_key_id, "the_change": change}
-    if not batch.connection.execute(_TELL, told).rowcount:
-        batch.connection.execute(insert(ca_told).values(issuer_key_id=issuer_key_id, change=change))
+    told = insert_into(batch.connection, ca_told).values(issuer_key_id=issuer_key_id, change=change)
+    batch.connection.execute(told.on_conflict_do_update(index_elements=["issuer_key_id"], set_={"change": change}))
 
 
 def recorded_status(batch: Batch, issuer_key_id: str, serial_hex: str) -> RecordedStatus | None:
@@ -134,9 +130,7 @@ def publish_crl(batch: Batch, crl: PublishedCrl, *, number_before: int | None) -
     row = asdict(crl.facts) | {"crl_der": crl.der}
     row |= {name: to_micros(row[name]) for name in _MOMENTS}
     if number_before is None:
-        dialect = _DIALECTS[batch.connection.dialect.name]
-        first = dialect.insert(crls).values(row).on_conflict_do_nothing().returning(crls.c.number)
-        return batch.connection.execute(first).first() is not None  # psycopg does not tell how many rows
+        return insert_unless_there(batch.connection, crls, row)
     this_one = {"the_issuer_key_id": crl.facts.issuer_key_id, "the_number_before": number_before}
     return bool(batch.connection.execute(_REPLACE, {**row, **this_one}).rowcount)
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from kipuka_core.edges.store.engine import Engines, is_contention
+from kipuka_core.edges.store.postgresql import check_database, take_all_the_time
 from kipuka_core.edges.store.tables import metadata
 from kipuka_core.errors import ConfigurationError
 
@@ -38,6 +39,9 @@ def ensure_schema(engines: Engines, *, busy_timeout_seconds: float) -> None:
 
 
 def _ensure_schema(engines: Engines) -> None:
+    if engines.sqlite_file is None:
+        with engines.reader.connect() as connection:
+            check_database(connection)
     if _current_revision(engines.reader) == HEAD:
         _open_for_writing(engines.writer)
         return
@@ -45,13 +49,17 @@ def _ensure_schema(engines: Engines) -> None:
         # Another worker may have done it while this one waited for the lock.
         if _current_revision(engines.reader) != HEAD:
             with engines.writer.begin() as connection:
+                if engines.sqlite_file is None:
+                    take_all_the_time(connection)
                 _upgrade(connection)
 
 
 def _open_for_writing(writer: Engine) -> None:
-    # Begun and left: what keeps this process from writing (a lock, a read-only file system) is found at start-up.
+    # Begun and left: what keeps this process from writing (a lock, a read-only file system, a right that is missing) is
+    # found at start-up.
     with writer.connect() as connection, connection.begin():
-        pass
+        if connection.dialect.name == "postgresql":  # where beginning says nothing yet
+            connection.execute(text("UPDATE jobs SET due_at = due_at WHERE name IS NULL"))
 
 
 def _current_revision(reader: Engine) -> str | None:
@@ -86,6 +94,7 @@ def _exclusively(engines: Engines) -> Iterator[None]:
     """Hold the migration lock: a lock file beside a SQLite file, an advisory lock on PostgreSQL."""
     if engines.sqlite_file is None:
         with engines.writer.connect() as connection:  # closing the session gives the lock back
+            take_all_the_time(connection)
             connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _ADVISORY_LOCK})
             yield
         return

@@ -1,4 +1,4 @@
-"""The face of the store: the ``Store`` protocol on two threads, one that writes and one that reads."""
+"""The face of the store: the ``Store`` protocol on threads, one that writes and others that read."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class SqlStore(AdministrationQueries):
     """Implements :class:`kipuka_core.domain.ports.Store` and ``AdminStore``; made by :func:`open_store`.
 
     Reads do not wait for the fsync of a batch of writes: those that scan have a thread and a connection of their own,
-    those that find one row by an index run at once where that costs less (:mod:`.lookups`). What
-    a finished write has recorded, every later read sees, in every process.
+    those that find one row by an index run at once where that costs less (:mod:`.lookups`), or else have a thread too.
+    What a finished write has recorded, every later read sees, in every process.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class SqlStore(AdministrationQueries):
         self._clock = clock
         self._anchors = anchors
         self._threads = {"writer": writer, "reader": reader}
+        if isinstance(lookups, JobThread):
+            self._threads["lookups"] = lookups
         self._owner = owner.this_process()
         self._lockouts = lockouts.LockoutSnapshot(self._read_lockouts)
 
@@ -90,7 +92,7 @@ class SqlStore(AdministrationQueries):
             lease_seconds=lease_seconds,
             owner=self._owner,
         )
-        return await self._write(partial(one_time_passwords.reserve, wanted=wanted))
+        return await self._write(partial(one_time_passwords.reserve, wanted=wanted), locks=otp_id)
 
     async def release(self, request_id: str) -> None:
         """See the protocol. A reservation that is kept for a remembered request stays."""
@@ -112,7 +114,8 @@ class SqlStore(AdministrationQueries):
         ReservationLost also when the remembered request was refused in the meantime; AlreadyIssued also when this
         request has a certificate.
         """
-        await self._write(partial(certificates.commit_certificate, record=record, event=event, now=self._clock()))
+        commit = partial(certificates.commit_certificate, record=record, event=event, now=self._clock())
+        await self._write(commit, locks=record.otp_id)
 
     async def withdraw_intent(self, request_id: str) -> None:
         """See the protocol."""
@@ -262,7 +265,8 @@ class SqlStore(AdministrationQueries):
 
     async def revoke_otp(self, otp_id: str, *, now: datetime, event: Event) -> bool:
         """See the protocol. Its reservations go too: an enrolment under way loses its own."""
-        return await self._write(partial(one_time_passwords.revoke_otp, otp_id=otp_id, now=now, event=event))
+        revoke = partial(one_time_passwords.revoke_otp, otp_id=otp_id, now=now, event=event)
+        return await self._write(revoke, locks=otp_id)
 
     # -- lockout ---------------------------------------------------------------------------------------------------
     async def locked_until(self, address: str, entity_id: str, now: datetime) -> datetime | None:
@@ -323,7 +327,7 @@ class SqlStore(AdministrationQueries):
             raise StoreUnavailable(describe(error) if isinstance(error, SQLAlchemyError) else str(error)) from error
 
     def queued(self) -> dict[str, int]:
-        """How many jobs wait for each of the two threads."""
+        """How many jobs wait for each of the threads."""
         return {name: thread.pending for name, thread in self._threads.items()}
 
     async def inventory(self) -> inventory.Inventory:
@@ -375,13 +379,21 @@ async def open_store(
         reader = thread(engines.reader, name="kipuka-store-reader")
         stack.push_async_callback(reader.aclose)
         anchors = Anchors(lambda: writer.run(lambda _: None))
-        writer = thread(engines.writer, name="kipuka-store-writer", take_along=anchors.take_along)
+        writer = thread(
+            engines.writer,
+            name="kipuka-store-writer",
+            take_along=anchors.take_along,
+            lock=one_time_passwords.lock_passwords if engines.sqlite_file is None else None,
+        )
         stack.push_async_callback(writer.aclose)
         stack.push_async_callback(anchors.close)
-        lookups: JobThread | Lookups = reader
+        lookups: JobThread | Lookups
         if engines.lookup is not None:
             lookups = Lookups(engines.lookup, thread=reader, check=engines.check_identity)
             stack.callback(lookups.close)
+        else:  # a thread of their own, so that no enrolment waits behind a search
+            lookups = thread(engines.reader, name="kipuka-store-lookups")
+            stack.push_async_callback(lookups.aclose)
         store = SqlStore(writer, reader, lookups, clock=clock, check_file=engines.check_file, anchors=anchors)
         await store.reconcile()
         yield store

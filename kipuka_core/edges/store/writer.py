@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from kipuka_core.edges.store.engine import describe, is_contention
+from kipuka_core.edges.store.engine import concerns_all, describe, is_contention, is_deadlock
 from kipuka_core.errors import StoreUnavailable, Unavailable
 
 T = TypeVar("T")
@@ -54,6 +54,7 @@ class Batch:
 class _Job:
     function: Callable[[Batch], Any]
     future: asyncio.Future[Any]
+    locks: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,14 @@ class _Outcome:
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
+
+
+class _NotConnected(Exception):
+    """There is no connection: nobody's job is to blame, and none has begun."""
+
+
+class _Entangled(Exception):
+    """The jobs of this batch and another process's wait for one another: alone, each gets through."""
 
 
 class _CommitFailed(Exception):
@@ -79,14 +88,18 @@ class JobThread:
         busy_timeout_seconds: float,
         check: Callable[[], None] = lambda: None,
         take_along: Callable[[Connection], Callable[[], None]] | None = None,
+        lock: Callable[[Connection, Sequence[str]], None] | None = None,
     ) -> None:
         """``check`` runs before every batch; an OSError from it is StoreUnavailable for all of the batch.
+
+        ``lock`` runs at the beginning of every transaction with what its jobs lock, in order.
 
         ``take_along`` runs at the end of every transaction, and what it returns when the transaction is durable.
         """
         self._engine = engine
         self._check = check
         self._take_along = take_along
+        self._lock = lock
         self._max_pending = max_pending
         self._busy_timeout_seconds = busy_timeout_seconds
         self._loop = asyncio.get_running_loop()
@@ -103,10 +116,11 @@ class JobThread:
         """How many jobs are not done yet."""
         return self._pending
 
-    async def run(self, function: Callable[[Batch], T], *, share: float = 1.0) -> T:
+    async def run(self, function: Callable[[Batch], T], *, share: float = 1.0, locks: str | None = None) -> T:
         """Run ``function`` in the thread and return its result when its transaction is durable.
 
         ``share`` is how full the queue may be for this job: what matters less leaves room for what matters more.
+        ``locks`` names the row that it begins by locking.
 
         It may run more than once, in transactions that were rolled back, and runs to its end even when the caller is
         cancelled. Raises what it raises; StoreUnavailable when the database fails; Unavailable when the queue is full.
@@ -119,7 +133,7 @@ class JobThread:
         self._pending += 1
         if not self._submitted:
             self._loop.call_soon(self._hand_over)
-        self._submitted.append(_Job(function, future))
+        self._submitted.append(_Job(function, future, locks))
         return await future
 
     async def aclose(self) -> None:
@@ -164,27 +178,35 @@ class JobThread:
 
     def _run_transaction(self, jobs: Sequence[_Job]) -> list[Any]:
         deadline = time.monotonic() + self._busy_timeout_seconds
+        may_be_stale = self._connection is not None
         while True:
             try:
                 return self._try_transaction(jobs)
             except DBAPIError as error:
+                if error.connection_invalidated and may_be_stale:
+                    may_be_stale = False  # the database was started again since: nothing is committed yet
+                    continue
                 if not is_contention(error) or time.monotonic() >= deadline:
                     raise
+                if is_deadlock(error) and len(jobs) > 1:
+                    raise _Entangled from error
                 # Random, so that processes do not keep meeting.
                 time.sleep(random.uniform(0.0001, 0.0005))  # noqa: S311
 
     def _try_transaction(self, jobs: Sequence[_Job]) -> list[Any]:
         try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-            transaction = self._connection.begin()
+            connection = self._connect()
+            transaction = connection.begin()
             try:
-                batch = Batch(self._connection)
+                if self._lock is not None and (locks := sorted({job.locks for job in jobs if job.locks})):
+                    self._lock(connection, locks)
+                batch = Batch(connection)
                 results = [job.function(batch) for job in jobs]
                 batch.finish()
-                is_durable = self._take_along(self._connection) if self._take_along is not None else None
+                is_durable = self._take_along(connection) if self._take_along is not None else None
             except BaseException:
-                transaction.rollback()
+                with contextlib.suppress(SQLAlchemyError):  # of a session that is gone nothing is left to roll back
+                    transaction.rollback()
                 raise
             _commit(transaction.commit)
         except (DBAPIError, _CommitFailed) as error:
@@ -194,6 +216,16 @@ class JobThread:
         if is_durable is not None:
             is_durable()
         return results
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            try:
+                self._connection = self._engine.connect()
+            except DBAPIError as error:
+                if is_contention(error):
+                    raise
+                raise _NotConnected(describe(error)) from error
+        return self._connection
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
@@ -229,13 +261,15 @@ def _commit(commit: Callable[[], None]) -> None:
 def _concerns_all(error: Exception) -> bool:
     """Whether the database is in trouble rather than one of the jobs."""
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or is_contention(error)
-    return isinstance(error, _CommitFailed)
+        return concerns_all(error)
+    return isinstance(error, (_CommitFailed, _NotConnected))
 
 
 def _for_caller(error: Exception) -> Exception:
     if isinstance(error, SQLAlchemyError):
         unavailable = StoreUnavailable(f"the database did not answer: {describe(error)}")
+    elif isinstance(error, _NotConnected):
+        unavailable = StoreUnavailable(f"the database cannot be reached: {error}")
     elif isinstance(error, _CommitFailed):
         unavailable = StoreUnavailable(f"the database did not confirm: {error}")
     else:

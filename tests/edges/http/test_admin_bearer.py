@@ -87,7 +87,8 @@ def test_what_stops_the_start_names_the_key_and_says_what_to_do(tmp_path: Path) 
         assert text.startswith("admin.token[1]: a token has 32 to 512")
         assert "openssl rand -hex 32" in text
     assert "the same token as that of token:a" in refused(token("a", env="ONE"), token("b", env="ONE"))
-    assert "No such file" in refused(token(own, file=tmp_path / "none"))
+    nowhere = refused(token(own, file=tmp_path / "none"))
+    assert nowhere == f"admin.bearer_token_file: {tmp_path / 'none'}: cannot be read: No such file or directory"
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe" * 20)
     assert "its first line is no token" in refused(token("a", file=binary))

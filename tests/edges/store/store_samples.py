@@ -8,7 +8,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine
+import pytest
+from sqlalchemy import Engine, NullPool, create_engine, make_url
 
 from kipuka_core.domain.ports import Store
 from kipuka_core.edges.store.writer import JobThread
@@ -18,6 +19,18 @@ from kipuka_core.testing.samples import NOW
 
 ISSUER = "a1" * 32
 FINGERPRINT = "f0" * 32
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.interop)
+DATABASES = ["sqlite", POSTGRESQL]
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what only SQLite does, or says in its own words."""
+on_postgresql = pytest.mark.parametrize("database", [POSTGRESQL], indirect=True)
+
+
+def engine_of(url: str) -> Engine:
+    """An engine beside those of a store."""
+    parsed = make_url(url)
+    driver = "sqlite" if parsed.drivername == "sqlite" else "postgresql+psycopg"
+    return create_engine(parsed.set(drivername=driver), poolclass=NullPool)
 
 
 class Clock:

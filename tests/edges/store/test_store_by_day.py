@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import event
 
 from kipuka_core.edges.store import SqlStore
-from tests.edges.store.store_samples import engine_behind, issued_event, record
+from tests.edges.store.store_samples import engine_behind, issued_event, on_sqlite, record
 
 MIDNIGHT = datetime(2027, 3, 2, tzinfo=UTC)
 MOMENTS = (
@@ -30,6 +30,7 @@ async def test_days_are_those_of_utc_and_the_window_is_kept(store: SqlStore) -> 
     assert await store.issued_by_day(MIDNIGHT + timedelta(days=3), MIDNIGHT + timedelta(days=9)) == {}
 
 
+@on_sqlite
 async def test_the_days_are_counted_in_an_index(store: SqlStore) -> None:
     statements: list[str] = []
     engine = engine_behind(store._read)

@@ -3,7 +3,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import event, text
 
 from kipuka_core.domain.ports import AlreadyIssued, ReservationLost
 from kipuka_core.edges.store import SqlStore
@@ -15,7 +15,9 @@ from tests.edges.store.store_samples import (
     ISSUER,
     Clock,
     engine_behind,
+    engine_of,
     issued_event,
+    on_sqlite,
     otp,
     otp_event,
     record,
@@ -157,6 +159,7 @@ async def test_revoking_keeps_the_first_time_and_reason_except_after_a_hold(stor
         ({}, "ix_certificates_issued_at_id"),
     ],
 )
+@on_sqlite
 async def test_a_search_is_a_range_of_an_index(store: SqlStore, url: str, wanted: dict[str, Any], index: str) -> None:
     statements: list[tuple[Any, Any]] = []
 
@@ -165,7 +168,7 @@ async def test_a_search_is_a_range_of_an_index(store: SqlStore, url: str, wanted
 
     event.listen(engine_behind(store._read), "before_cursor_execute", note)
     await store.search_certificates(**wanted)
-    engine = create_engine(url)
+    engine = engine_of(url)
     with engine.connect() as connection:
         (statement, parameters) = statements[-1]
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()

@@ -3,11 +3,12 @@ import time
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from kipuka_core.domain.ports import LockoutLimits
 from kipuka_core.edges.store import SqlStore, lockouts, open_store
 from kipuka_core.testing.samples import NOW
+from tests.edges.store.store_samples import engine_of
 
 LIMITS = LockoutLimits(max_failures=3, failure_window_seconds=60, lockout_seconds=600, address_failures=5)
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -127,7 +128,7 @@ async def test_concurrent_failures_lock_once(store: SqlStore) -> None:
 async def test_old_rows_are_purged(store: SqlStore, url: str, table: str) -> None:
     await fail(store, 0, 1, 2)
     await fail(store, 1000, address=THERE)
-    engine = create_engine(url)
+    engine = engine_of(url)
     with engine.connect() as connection:
         left = connection.execute(text(f"SELECT address FROM {table}")).scalars().all()
     engine.dispose()

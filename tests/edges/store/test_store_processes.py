@@ -14,7 +14,7 @@ from kipuka_core.edges.store import SqlStore, open_store, owner
 from kipuka_core.errors import StoreUnavailable
 from kipuka_core.model.record import Reservation
 from kipuka_core.testing.samples import NOW
-from tests.edges.store.store_samples import Clock, issued_event, otp, otp_event, record, reserve, waiting
+from tests.edges.store.store_samples import Clock, issued_event, on_sqlite, otp, otp_event, record, reserve, waiting
 
 PROGRAM = """
 import asyncio, json, sys
@@ -158,6 +158,7 @@ def test_a_process_is_dead_only_when_that_is_known() -> None:
     assert not owner.died_here(f"elsewhere:{pid}:1")
 
 
+@on_sqlite
 async def test_nothing_is_written_into_a_file_that_was_removed_or_replaced(url: str, tmp_path: Path) -> None:
     async with open_store(url) as store:
         await store.add_otp(otp(), otp_event())

@@ -19,6 +19,7 @@ from tests.edges.store.store_samples import (
     Clock,
     engine_behind,
     issued_event,
+    on_sqlite,
     otp,
     otp_event,
     record,
@@ -106,6 +107,7 @@ async def test_a_job_that_is_due_is_done_by_one_process(store: SqlStore, url: st
 
 
 @pytest.mark.parametrize("kind", list(OldKind))
+@on_sqlite
 async def test_what_is_old_is_found_by_an_index(store: SqlStore, kind: OldKind) -> None:
     asked: list[tuple[str, Any]] = []
     engine = engine_behind(store._read)

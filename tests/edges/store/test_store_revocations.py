@@ -15,7 +15,7 @@ from kipuka_core.edges.store import SqlStore, open_store, schema
 from kipuka_core.model.event import CertificateRevoked
 from kipuka_core.model.status import CrlFacts, PublishedCrl, RecordedStatus
 from kipuka_core.testing.samples import NOW
-from tests.edges.store.store_samples import ISSUER, issued_event, record
+from tests.edges.store.store_samples import ISSUER, issued_event, on_sqlite, record
 
 EARLIER = NOW - timedelta(days=1)
 
@@ -82,6 +82,7 @@ async def test_the_status_of_what_is_on_record(store: SqlStore) -> None:
     assert await store.recorded_status("other", "a") is None
 
 
+@on_sqlite
 async def test_the_changes_are_read_from_the_index_alone(store: SqlStore) -> None:
     def plan(batch: Any) -> list[str]:
         query = (

@@ -13,11 +13,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from kipuka_core.edges.store import SqlStore, default_sqlite_url, open_store, schema
 from kipuka_core.edges.store.tables import metadata
 from kipuka_core.errors import ConfigurationError
+from tests.edges.store.store_samples import engine_of, on_sqlite
 
 
 async def open_and_close(url: str, **options: Any) -> None:
@@ -52,13 +53,17 @@ def definitions(path: Path) -> dict[str, list[str] | None]:
     }
 
 
-async def test_the_migrations_give_the_schema_of_the_tables(url: str, tmp_path: Path) -> None:
+async def test_the_migrations_give_the_schema_of_the_tables(url: str) -> None:
     await open_and_close(url)
-    engine = create_engine(url)
+    engine = engine_of(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+async def test_the_migrations_give_every_index_of_the_tables(tmp_path: Path) -> None:
+    await open_and_close(default_sqlite_url(tmp_path))
     other = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
     metadata.create_all(other)
     other.dispose()
@@ -94,6 +99,7 @@ def file_modes(directory: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
 
 
+@on_sqlite
 async def test_the_database_is_private_whatever_the_umask(url: str, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -106,6 +112,7 @@ async def test_the_database_is_private_whatever_the_umask(url: str, tmp_path: Pa
     assert set(modes.values()) == {0o600}
 
 
+@on_sqlite
 async def test_writes_are_synced_and_foreign_keys_are_on(store: SqlStore) -> None:
     async def ask(pragma: str) -> object:
         return await store._write(lambda batch: batch.connection.exec_driver_sql(f"PRAGMA {pragma}").scalar())
@@ -113,12 +120,14 @@ async def test_writes_are_synced_and_foreign_keys_are_on(store: SqlStore) -> Non
     assert [await ask(pragma) for pragma in ("journal_mode", "synchronous", "foreign_keys")] == ["wal", 2, 1]
 
 
-async def test_a_database_of_a_newer_kipuka_is_refused(url: str, tmp_path: Path) -> None:
+async def test_a_database_of_a_newer_kipuka_is_refused(url: str) -> None:
     await open_and_close(url)
-    run_sql(tmp_path / "kipuka.db", "UPDATE alembic_version SET version_num = '9999'")
+    with engine_of(url).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert "schema 9999" in await refusal(url)
 
 
+@on_sqlite
 async def test_a_migration_that_fails_leaves_nothing_behind(url: str, tmp_path: Path) -> None:
     run_sql(tmp_path / "kipuka.db", "CREATE TABLE requests (id)")
     assert str(tmp_path / "kipuka.db") in await refusal(url)
@@ -135,6 +144,7 @@ async def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'kipuka.db'}: cannot be opened for writing" in message
 
 
+@on_sqlite
 async def test_a_file_that_is_no_database_is_named(url: str, tmp_path: Path) -> None:
     (tmp_path / "kipuka.db").write_bytes(b"this is a letter and not a database" * 100)
     message = await refusal(url)
@@ -142,6 +152,7 @@ async def test_a_file_that_is_no_database_is_named(url: str, tmp_path: Path) -> 
     assert "not a database" in message
 
 
+@on_sqlite
 async def test_a_database_that_another_program_holds_is_named(url: str, tmp_path: Path) -> None:
     await open_and_close(url)
     other = sqlite3.connect(tmp_path / "kipuka.db", isolation_level=None)

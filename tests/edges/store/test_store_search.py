@@ -6,10 +6,9 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from kipuka_core.model.event import CertificateReleased, CertificateRevoked
 from kipuka_core.model.record import CertificateStatus, RecordedCertificate
 from kipuka_core.model.search import BadCursor, CertificateQuery, PageWanted, SearchStatus
 from kipuka_core.testing.samples import NOW
-from tests.edges.store.store_samples import ISSUER, Clock, engine_behind, issued_event, record
+from tests.edges.store.store_samples import DATABASES, ISSUER, Clock, engine_behind, issued_event, record
 
 FILTERS: dict[str, list[Any]] = {
     "ca_id": ["default", "second"],
@@ -72,18 +71,32 @@ def samples(random_source: random.Random) -> list[RecordedCertificate]:
     return found
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[RecordedCertificate]]:
-    url = default_sqlite_url(tmp_path_factory.mktemp("search"))
+@pytest.fixture(scope="module", params=DATABASES)
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, list[RecordedCertificate]]]:
+    with ExitStack() as stack:
+        url = default_sqlite_url(tmp_path_factory.mktemp("search"))
+        if request.param == "postgresql":
+            cluster = request.getfixturevalue("postgresql")
+            url = cluster.url(stack.enter_context(cluster.fresh()))
+        yield url, fill(url)
+
+
+def fill(url: str) -> list[RecordedCertificate]:
     records = samples(random.Random(7))
 
-    async def fill() -> None:
+    async def commit_all() -> None:
         async with open_store(url, clock=Clock()) as store:
             for each in records:
                 await store.commit(each, issued_event(each))
 
-    asyncio.run(fill())
-    return url, records
+    asyncio.run(commit_all())
+    return records
+
+
+filled_on_sqlite = pytest.mark.parametrize("filled", ["sqlite"], indirect=True)
+"""For what SQLite says of its plans."""
 
 
 @pytest.fixture
@@ -167,8 +180,8 @@ async def test_skipping_is_going_on(store: SqlStore, filters: dict[str, Any]) ->
         assert list(page.items) == whole[offset : offset + 5]
 
 
-async def test_a_page_that_was_begun_is_not_moved_by_what_comes_in(tmp_path: Path) -> None:
-    async with open_store(default_sqlite_url(tmp_path), clock=Clock()) as store:
+async def test_a_page_that_was_begun_is_not_moved_by_what_comes_in(url: str) -> None:
+    async with open_store(url, clock=Clock()) as store:
         for number in range(1, 7):
             each = record(f"{number:x}")
             await store.commit(each, issued_event(each))
@@ -238,6 +251,7 @@ LEADERS = {
 }
 
 
+@filled_on_sqlite
 async def test_no_combination_of_filters_scans_a_table_or_sorts_what_it_finds(
     store: SqlStore, filled: tuple[str, list[RecordedCertificate]]
 ) -> None:
@@ -265,6 +279,7 @@ async def test_no_combination_of_filters_scans_a_table_or_sorts_what_it_finds(
             assert any(LEADERS[leader] in line for line in lines), (filters, lines)
 
 
+@filled_on_sqlite
 async def test_active_ones_are_found_by_what_has_not_expired_unless_they_are_many(
     store: SqlStore, filled: tuple[str, list[RecordedCertificate]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +295,7 @@ async def test_active_ones_are_found_by_what_has_not_expired_unless_they_are_man
     assert found[0] == found[1]
 
 
+@filled_on_sqlite
 async def test_counting_scans_no_table_either(store: SqlStore, filled: tuple[str, list[RecordedCertificate]]) -> None:
     for filters in combinations(2, SHAPES):
         if not filters:
@@ -304,9 +320,9 @@ async def test_a_total_is_exact_up_to_its_limit(store: SqlStore, monkeypatch: py
 
 # -- revoking what is found --------------------------------------------------------------------------------------------
 @pytest.fixture
-async def held(tmp_path: Path, clock: Clock) -> AsyncIterator[SqlStore]:
+async def held(url: str, clock: Clock) -> AsyncIterator[SqlStore]:
     """An active one (1), one on hold (2), one revoked (3), one that has expired (4)."""
-    async with open_store(default_sqlite_url(tmp_path), clock=clock) as store:
+    async with open_store(url, clock=clock) as store:
         for serial, fields in {
             "1": {},
             "2": {"status": CertificateStatus.REVOKED, "revoked_at": NOW, "revocation_reason": 6},

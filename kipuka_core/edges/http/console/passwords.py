@@ -9,7 +9,7 @@ from quart.typing import ResponseReturnValue
 
 from kipuka_core.domain.admin.passwords import BATCH_AT_MOST, OtpMade, OtpWanted
 from kipuka_core.edges.http import admin_bodies as bodies
-from kipuka_core.edges.http.admin_otp import CSV, made_body, otp_body, read_csv, write_csv
+from kipuka_core.edges.http.admin_otp import CSV, made_body, make_csv, otp_body, write_csv
 from kipuka_core.edges.http.console.asking import GENERAL, FormErrors, errors_of, given, read, sent
 from kipuka_core.edges.http.console.certificates import DOOR_WITHOUT_LABEL
 from kipuka_core.edges.http.console.notices import done
@@ -96,9 +96,8 @@ async def _create_batch(services: ConsoleServices) -> ResponseReturnValue:
     if bool(raw) == bool(rows):
         return await _batch_page({"rows": "choose a file, or write the rows here: one of both"}, rows)
     try:
-        entries = read_csv(raw or rows.encode("utf-8", "surrogatepass"))
-        wanted = [OtpWanted(**each.model_dump()) for each in entries]
-        made = await services.administration.otps.create(g.administrator, wanted)
+        otps = services.administration.otps
+        made = await make_csv(otps, g.administrator, raw or rows.encode("utf-8", "surrogatepass"))
     except (InvalidInput, Malformed) as refusal:
         return await _batch_page({"rows": refusal.reason}, rows)
     if form.get("answer") == "file" or len(made) > _SHOWN_AT_MOST:
