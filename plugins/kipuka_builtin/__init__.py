@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from kipuka_builtin import (
     basic,
+    command_ca,
+    est_ca,
     extensions,
     file_keys,
     jsonl_sink,
@@ -48,8 +50,8 @@ def kipuka_policies() -> Sequence[Provider[Policy]]:
 
 @hookimpl
 def kipuka_ca_backends() -> Sequence[Provider[CaBackend]]:
-    """A CA whose key this server holds."""
-    return [local_ca.PROVIDER]
+    """A CA whose key this server holds; one behind a program; one behind another EST server."""
+    return [local_ca.PROVIDER, command_ca.PROVIDER, est_ca.PROVIDER]
 
 
 @hookimpl

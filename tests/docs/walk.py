@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,11 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from kipuka_core.testing.server import wait_until
-from tests.docs.blocks import Block, blocks_of
+from tests.docs.blocks import ROOT, Block, blocks_of
 
 _SECONDS = 120
 _PORTS = {"est": "8443", "admin": "9443", "http": "8080", "cfssl": "8888"}
 """The ports of the pages; the servers of a walk listen on free ones."""
+_SECOND_PORTS = {"est": "8444", "admin": "9444"}
+"""Those of a second server that the same page starts beside the first one."""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class Walk:
     _where: Path = field(init=False)
     _plugins: list[str] = field(init=False, default_factory=list)
     _ports: dict[str, int] = field(init=False, default_factory=dict)
+    """By the port that the page has: the one on which a server of this walk listens."""
+    _second: list[Path] = field(init=False, default_factory=list)
+    """Directories of second servers."""
     _servers: list[subprocess.Popen[bytes]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -53,7 +59,9 @@ class Walk:
                 server.kill()  # does nothing to one that has ended
 
     def follow(self, page: str) -> None:
-        """Do everything that the page says."""
+        """Do everything that the page says, in a copy of its directory where that is an example's."""
+        if page.startswith("examples/"):
+            shutil.copytree((ROOT / page).parent, self._where, dirs_exist_ok=True)
         for block in blocks_of(page):
             if block.why_not_run or block.language not in {"sh", "python", "toml"}:
                 continue
@@ -75,8 +83,8 @@ class Walk:
 
     def _script(self, block: Block) -> str:
         text = block.text
-        for name, port in self._ports.items():
-            text = text.replace(f":{_PORTS[name]}", f":{port}")
+        for shown, port in self._ports.items():
+            text = text.replace(f":{shown}", f":{port}")
         return f'trap "pwd > {shlex.quote(str(self.directory / ".where"))}" EXIT\n{text}'
 
     def _run(self, command: list[str], block: Block | str) -> None:
@@ -94,13 +102,15 @@ class Walk:
             self._where = Path((self.directory / ".where").read_text().strip())
         for toml in self.directory.rglob("kipuka.toml"):
             text = toml.read_text(encoding="utf-8")
-            toml.write_text(re.sub(':(8443|9443|8080)"', ':0"', text), encoding="utf-8")
+            if re.search(r'^listen = ".*:8444"$', text, re.MULTILINE):
+                self._second.append(toml.parent)
+            toml.write_text(re.sub(':(8443|8444|9443|9444|8080)"', ':0"', text), encoding="utf-8")
 
     def _serve(self, block: Block) -> None:
         command = shlex.split(block.text)
         if "--dev" in command:
             command += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
-        log = self.directory / "server.log"
+        log = self.directory / f"server-{len(self._servers)}.log"
         with log.open("wb") as output:
             server = subprocess.Popen(
                 command, cwd=self._where, env=self._environment(), stdout=subprocess.DEVNULL, stderr=output
@@ -111,8 +121,12 @@ class Walk:
             assert server.poll() is None, f"{block}: {log.read_text()}"
             lines = [line for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
             heard = [line for line in map(json.loads, lines) if line["event"] == "listening"]
+            ports = _SECOND_PORTS if self._where in self._second else _PORTS
             self._ports |= {
-                name: int(line[name].rpartition(":")[2]) for line in heard for name in _PORTS if name in line
+                shown: int(line[name].rpartition(":")[2])
+                for line in heard
+                for name, shown in ports.items()
+                if name in line
             }
             return bool(heard)
 
@@ -121,7 +135,7 @@ class Walk:
     def _serve_cfssl(self, block: Block) -> None:
         with closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
-            port = self._ports["cfssl"] = free.getsockname()[1]
+            port = self._ports[_PORTS["cfssl"]] = free.getsockname()[1]
         command = shlex.split(block.text.replace("\\\n", " ").replace(_PORTS["cfssl"], str(port)))
         log = self.directory / "cfssl.log"
         with log.open("wb") as output:
