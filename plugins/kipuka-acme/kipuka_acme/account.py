@@ -122,6 +122,7 @@ class Account:
         if self._file is None:
             return
         kept = {"directory": self._settings.directory, "thumbprint": self._session.key.thumbprint, "url": url}
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = self._file.with_name(f".{self._file.name}.{secrets.token_hex(8)}")
         try:
             new.write_text(json.dumps(kept), encoding="utf-8")
@@ -148,7 +149,7 @@ def kept_key(path: Path) -> AccountKey:
                 file.write(new_account_key_pem())
                 file.flush()
                 os.fsync(file.fileno())
-            new.hardlink_to(path)  # whole or not at all, and never over another one's
+            path.hardlink_to(new)  # whole or not at all, and never over another one's
         except FileExistsError:
             pass
         finally:

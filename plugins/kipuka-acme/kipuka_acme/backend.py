@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import ClassVar
 
 from cryptography import x509
@@ -16,7 +17,7 @@ from kipuka_acme.client import Client, NewOrder
 from kipuka_acme.identifiers import identifiers_of
 from kipuka_acme.opening import Opening
 from kipuka_acme.ordering import Orders, Step
-from kipuka_acme.problems import Problem, refusal
+from kipuka_acme.problems import Problem, account_refused, refusal
 from kipuka_acme.rate_limits import RateLimits
 from kipuka_acme.reference import Reference
 from kipuka_acme.renewal import certificate_id
@@ -32,6 +33,7 @@ from kipuka_core import (
     NotIssued,
     Provider,
     Services,
+    Template,
     Unavailable,
     Wait,
 )
@@ -52,6 +54,7 @@ class AcmeCa(CaBackend):
         self,
         settings: AcmeSettings,
         services: Services,
+        *,
         chains: Chains,
         session: Session,
         client: Client,
@@ -90,20 +93,16 @@ class AcmeCa(CaBackend):
         """
         names = identifiers_of(approved.template, approved.enrolment.csr)
         self._limits.check(names)
-        template, decides = approved.template, self._profile.validity is not None
-        wanted = NewOrder(
-            identifiers=names,
-            not_before=None if decides else template.not_before,
-            not_after=None if decides else template.not_after,
-            profile=self._settings.profile,
-        )
+        not_before, not_after = self._times(approved.template)
+        wanted = NewOrder(identifiers=names, not_before=not_before, not_after=not_after, profile=self._settings.profile)
         try:
-            order_url = await self._ordered(wanted, approved.enrolment.renewing)
-        except TermsNotAgreed as error:
-            raise Unavailable("the certification authority does not accept this server's account") from error
+            async with self._in_time():
+                order_url = await self._ordered(wanted, approved.enrolment.renewing)
         except Problem as problem:
             if problem.is_rate_limit:
                 self._limits.hold(names, problem.retry_after_seconds or 60)
+            if problem.kind == "unauthorized":  # for names there is rejectedIdentifier: this is a closed account
+                raise account_refused() from problem
             raise refusal(problem) from problem
         reason = "the certification authority has an order for it"
         return Wait(reason, retry_after_seconds=0, reference=str(Reference(order_url)))
@@ -112,26 +111,36 @@ class AcmeCa(CaBackend):
         """Take the order forward, as far as it goes in half of the time that a call may take."""
         if not asked.reference:
             raise NotIssued("the certification authority has no order for it that could have been issued; ask again")
-        allowed = self._services.call_timeout_seconds
-        try:
-            async with asyncio.timeout(allowed * 0.9):
-                return await self._forward(asked, time.monotonic() + allowed / 2)
-        except TimeoutError as error:
-            raise Unavailable("the certification authority is slow") from error
-        except TermsNotAgreed as error:
-            raise Unavailable("the certification authority does not accept this server's account") from error
+        async with self._in_time():
+            return await self._forward(asked, time.monotonic() + self._services.call_timeout_seconds / 2)
 
     async def revoke(self, certificate: x509.Certificate, reason: int) -> None:
         """RFC 8555 7.6, with the account's key. Raises Unavailable where the CA cannot be told, or does not listen."""
         try:
-            await self._client.revoke(certificate, reason)
+            async with self._in_time():
+                await self._client.revoke(certificate, reason)
         except Problem as problem:
             raise Unavailable(f"the certification authority does not revoke it: {problem.text}") from problem
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Before the core gives up, which would know less. Raises Unavailable, also where there is no account yet."""
+        try:
+            async with asyncio.timeout(self._services.call_timeout_seconds * 0.9):
+                yield
+        except TimeoutError as error:
+            raise Unavailable("the certification authority is slow") from error
         except TermsNotAgreed as error:
-            raise Unavailable("the certification authority does not accept this server's account") from error
+            raise account_refused() from error
+
+    def _times(self, template: Template) -> tuple[datetime | None, datetime | None]:
+        """What an order asks for where the CA does not decide; never more than the CA can give."""
+        if self._profile.validity is not None:
+            return None, None
+        return template.not_before, min(template.not_after, self._chains.shortest_end)
 
     async def _ordered(self, wanted: NewOrder, renewing: x509.Certificate | None) -> str:
-        """With what it replaces, where the CA takes that (RFC 9773 5): an order that it does not take is made without."""
+        """With what it replaces, where the CA takes that (RFC 9773 5); else without."""
         replaces = None
         offers = (await self._session.directory()).renewal_info is not None
         if renewing is not None and offers and self._chains.issuer_of(renewing) is not None:
@@ -162,9 +171,10 @@ class AcmeCa(CaBackend):
         if self._chains.issuer_of(certificate) is None:
             if certificate.issuer not in self._unknown_issuers:
                 self._unknown_issuers.add(certificate.issuer)
+                issuer = certificate.issuer.rfc4514_string()
                 self._services.warn(
-                    f"{self._settings.id or 'acme'}: the CA issues under {certificate.issuer.rfc4514_string()}, which no"
-                    " file of `chain` begins with; add one, and the certificates that wait are handed out"
+                    f"ca.{self._settings.id}.chain: no file begins with {issuer}, which the CA issues under; add one,"
+                    " and the certificates that wait are handed out"
                 )
             raise Unavailable("the certification authority issues under a certificate that this server does not know")
         return certificate
@@ -189,9 +199,9 @@ async def _open(settings: AcmeSettings, services: Services) -> AsyncIterator[Acm
             solvers=await opening.solvers(session.key.thumbprint),
             thumbprint=session.key.thumbprint,
             clock=services.clock,
-            warn=services.warn,
+            warn=opening.warn_once,
         )
-        yield AcmeCa(settings, services, chains, session, client, orders)
+        yield AcmeCa(settings, services, chains=chains, session=session, client=client, orders=orders)
 
 
 PROVIDER: Provider[CaBackend] = Provider(name="acme", settings=AcmeSettings, open=_open)

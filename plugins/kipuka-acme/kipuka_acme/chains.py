@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 
 from cryptography import x509
@@ -24,6 +25,11 @@ class Chains:
         first, *others = self.certificates
         rest = dict.fromkeys(each for chain in others for each in chain if each not in first)
         return CaChain(certificates=first, previous=tuple(rest))
+
+    @property
+    def shortest_end(self) -> datetime:
+        """When the first of the issuing certificates ends."""
+        return min(chain[0].not_valid_after_utc for chain in self.certificates)
 
     def issuer_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
         """The issuing certificate that a certificate is signed by; None: one that is not configured."""

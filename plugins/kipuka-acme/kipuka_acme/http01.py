@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from kipuka_acme.challenges import Answering, Solver
-from kipuka_core import RunBlocking, Unavailable
+from kipuka_core import Services, Unavailable
 
 _PATH = "/.well-known/acme-challenge/"
 _REQUEST = re.compile(rb"(GET|HEAD) " + _PATH.encode() + rb"([A-Za-z0-9_-]{16,256}) HTTP/1\.[01]\r\n", re.ASCII)
@@ -89,9 +89,9 @@ class Webroot(Solver):
 
     challenge_type = "http-01"
 
-    def __init__(self, webroot: Path, run_blocking: RunBlocking) -> None:
+    def __init__(self, webroot: Path, services: Services) -> None:
         self._directory = webroot / _PATH.strip("/")
-        self._run_blocking = run_blocking
+        self._run_blocking = services.run_blocking
 
     async def present(self, answering: Answering) -> None:
         """Write the file, readable for all."""

@@ -16,10 +16,10 @@ from kipuka_acme.dns01 import DnsHook
 from kipuka_acme.http import open_http
 from kipuka_acme.http01 import Webroot, open_responder
 from kipuka_acme.jws import AccountKey, load_account_key, new_account_key_pem
-from kipuka_acme.problems import Problem
+from kipuka_acme.problems import Problem, refusal
 from kipuka_acme.session import Session
 from kipuka_acme.settings import AcmeSettings, host_and_port
-from kipuka_core import ConfigurationError, Services, Unavailable, read_secret_file
+from kipuka_core import ConfigurationError, RequestRefused, Services, Unavailable, read_secret_file
 
 
 class Opening:
@@ -30,6 +30,7 @@ class Opening:
         self._services = services
         self._stack = stack
         self._table = f"ca.{settings.id}" if settings.id else "ca"
+        self._warned: set[str] = set()
         self._own_directory = services.state_dir / "acme" / (settings.id or "acme")
 
     async def chains(self) -> Chains:
@@ -59,10 +60,13 @@ class Opening:
         except TermsNotAgreed as error:
             self._refuse("agree_to_terms", f"the CA has terms of service; read {error.url} and agree to them with true")
         except Problem as problem:
+            if not problem.is_refusal and not problem.is_of_the_account:
+                self._warn_away(refusal(problem))
+                return account
             setting = "eab_kid" if problem.kind == "externalAccountRequired" else "directory"
             self._refuse(setting, f"the CA does not accept the account: {problem.text}")
         except Unavailable as error:
-            self._services.warn(f"{self._table}.directory: {error.reason}; it is asked again when it is needed")
+            self._warn_away(error)
         except OSError as error:
             self._refuse("id", f"{self._own_directory} cannot be written: {error.strerror}")
         return account
@@ -80,7 +84,7 @@ class Opening:
             webroot = self._services.base_dir / settings.http_webroot
             if not webroot.is_dir():
                 self._refuse("http_webroot", f"{webroot} is not a directory")
-            found.append(Webroot(webroot, self._services.run_blocking))
+            found.append(Webroot(webroot, self._services))
         if settings.dns_hook is not None:
             program = self._services.base_dir / settings.dns_hook
             if not os.access(program, os.X_OK) or not program.is_file():
@@ -88,6 +92,15 @@ class Opening:
             wait_seconds = settings.dns_wait or 0
             found.append(DnsHook(program, wait_seconds=wait_seconds, timeout_seconds=self._timeout_seconds))
         return found
+
+    def warn_once(self, message: str) -> None:
+        """Something went wrong while kipuka serves, and may go wrong a thousand times."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self._services.warn(f"{self._table}: {message}")
+
+    def _warn_away(self, error: RequestRefused) -> None:
+        self._services.warn(f"{self._table}.directory: {error.reason}; it is asked again when it is needed")
 
     @property
     def _timeout_seconds(self) -> float:

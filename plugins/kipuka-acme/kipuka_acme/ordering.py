@@ -30,7 +30,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """Takes orders forward. Nothing is kept here: all that is known of an order is its reference, and what the CA says."""
+    """Takes orders forward. Nothing is kept here: there is an order's reference, and what the CA says."""
 
     client: Client
     solvers: Sequence[Solver]
@@ -101,7 +101,7 @@ class Orders:
                 try:
                     await solver.cleanup(answering)
                 except Unavailable as error:
-                    self.warn(f"{answering.challenge.type} of {answering.domain}: {error.reason}; the answer stays")
+                    self.warn(f"{answering.challenge.type}: {error.reason}; answers stay where they are")
 
     def _answered(self, authorization: Authorization) -> Sequence[tuple[Solver, Answering]]:
         try:

@@ -30,10 +30,15 @@ class Problem(Exception):
         return self.kind == "rateLimited" or self.status == 429
 
     @property
+    def is_of_the_account(self) -> bool:
+        """Whether it is this server that the CA does not want, whatever it asks for."""
+        return self.kind in _OF_THE_ACCOUNT
+
+    @property
     def is_refusal(self) -> bool:
         """Whether the CA has decided something about the request, and would decide the same again."""
-        late = self.kind in _FOR_LATER or self.kind in _OF_THE_ACCOUNT
-        return 400 <= self.status < 500 and not (late or self.is_rate_limit)
+        late = self.kind in _FOR_LATER or self.is_rate_limit
+        return 400 <= self.status < 500 and not (late or self.is_of_the_account)
 
 
 def text_of(document: ProblemDocument) -> str:
@@ -53,13 +58,18 @@ def refusal(problem: Problem) -> RequestRefused:
             retry_after_seconds=problem.retry_after_seconds or 60,
             code="ca_rate_limited",
         )
-    if problem.kind in _OF_THE_ACCOUNT:
-        return Unavailable("the certification authority does not accept this server's account")
+    if problem.is_of_the_account:
+        return account_refused()
     if not problem.is_refusal:
         return Unavailable(
             "the certification authority cannot answer now", retry_after_seconds=problem.retry_after_seconds or 30
         )
     return refused(problem.kind, problem.text)
+
+
+def account_refused() -> Unavailable:
+    """The operator has to do something; no device can."""
+    return Unavailable("the certification authority does not accept this server's account")
 
 
 def refused(kind: str, text: str) -> RequestRefused:

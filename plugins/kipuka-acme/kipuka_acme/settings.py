@@ -21,8 +21,9 @@ class AcmeSettings(CaProfileSettings):
     chain: tuple[str, ...] = Field(
         min_length=1,
         description=(
-            "PEM file or files, each with an issuing certificate of the CA and its issuers in order, up to and including "
-            "the root. The first one is what `/cacerts` leads with; list every other one that the CA may issue under."
+            "PEM file or files, each with an issuing certificate of the CA and its issuers in order, up to and "
+            "including the root. The first one is what `/cacerts` leads with; list every other one that the CA may "
+            "issue under."
         ),
     )
     trust_anchors: tuple[str, ...] = Field(
@@ -75,7 +76,7 @@ class AcmeSettings(CaProfileSettings):
     )
     dns_wait: Duration | None = Field(
         default=None,
-        description="How long after `present` the CA may look: until every name server has the record. Absent: at once.",
+        description="How long after `present` the CA may look: until every name server knows. Absent: at once.",
     )
     profile: str | None = Field(
         default=None, min_length=1, description="The certificate profile to order, of those that the directory offers."
