@@ -69,15 +69,16 @@ async def followed(
     backend: CaBackend, approved: Approved, reference: str, *, references: list[str] | None = None
 ) -> x509.Certificate:
     """Poll as the core does, until there is a certificate; ``references`` collects what was put on record."""
-    while True:
-        outcome = await backend.poll(asked(approved, reference))
-        if isinstance(outcome, Issued):
-            return outcome.certificate
-        assert outcome.retry_after_seconds is not None
-        reference = outcome.reference
-        if references is not None:
-            references.append(reference)
-        await asyncio.sleep(min(outcome.retry_after_seconds, 1))
+    async with asyncio.timeout(60):
+        while True:
+            outcome = await backend.poll(asked(approved, reference))
+            if isinstance(outcome, Issued):
+                return outcome.certificate
+            assert outcome.retry_after_seconds is not None
+            reference = outcome.reference
+            if references is not None:
+                references.append(reference)
+            await asyncio.sleep(min(outcome.retry_after_seconds, 1))
 
 
 async def issued(backend: CaBackend, approved: Approved) -> x509.Certificate:
