@@ -15,6 +15,7 @@ from kipuka_core.domain.admin.store import AdminStore
 from kipuka_core.domain.admin.waiting import RequestAdministration
 from kipuka_core.domain.approval import Approvals
 from kipuka_core.domain.ports import EventHub
+from kipuka_core.domain.pursuit import Pursuit
 from kipuka_core.edges.http.admin_api import Api
 from kipuka_core.edges.http.admin_certs import certificate_routes
 from kipuka_core.edges.http.admin_openapi import openapi_routes
@@ -36,6 +37,7 @@ def administration_of(assembly: Assembly, chain_of: ChainOf) -> Administration:
         assembly.events,
         chain_of=chain_of,
         approvals=assembly.approvals,
+        pursuit=assembly.pursuit,
     )
 
 
@@ -47,6 +49,7 @@ def build_administration(
     *,
     chain_of: ChainOf = no_chain,
     approvals: Approvals | None = None,
+    pursuit: Pursuit | None = None,
 ) -> Administration:
     """The same, of its parts. Raises ConfigurationError for a wrong ``[auth.otp]``."""
     return Administration(
@@ -61,7 +64,9 @@ def build_administration(
             patterns_are_enforced=any(policy.use == _NAMES_POLICY for policy in config.policies),
         ),
         lockouts=LockoutAdministration(store=store, events=events, clock=utc_now),
-        requests=RequestAdministration(store=store, clock=utc_now, reader=WireReader(), approvals=approvals),
+        requests=RequestAdministration(
+            store=store, clock=utc_now, reader=WireReader(), approvals=approvals, pursuit=pursuit
+        ),
     )
 
 

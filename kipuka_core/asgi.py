@@ -49,10 +49,12 @@ async def _open(stack: AsyncExitStack) -> Callable[[Scope, Receive, Send], Await
     from kipuka_core.assemble import assemble, utc_now  # noqa: PLC0415
     from kipuka_core.config import load  # noqa: PLC0415
     from kipuka_core.edges import log  # noqa: PLC0415
+    from kipuka_core.edges.beside import running  # noqa: PLC0415
     from kipuka_core.edges.tls.hypercorn_peer import with_peer_from_context  # noqa: PLC0415
     from kipuka_core.edges.tls.peer import PeerReader  # noqa: PLC0415
     from kipuka_core.edges.tls.scope import describe_with  # noqa: PLC0415
     from kipuka_core.listeners import est_material  # noqa: PLC0415
+    from kipuka_core.pursuing import PursuitJob  # noqa: PLC0415
 
     log.configure()
     assembly = await stack.enter_async_context(assemble(load(None, os.environ)))
@@ -62,6 +64,7 @@ async def _open(stack: AsyncExitStack) -> Callable[[Scope, Receive, Send], Await
     for warning in dict.fromkeys((*assembly.warnings, *material.warnings(utc_now()))):
         log.get_logger().warning("configuration", warning=warning)
     peers = PeerReader(tls.anchors, required=tls.client_auth == "required")
+    await stack.enter_async_context(running(PursuitJob.of(assembly, utc_now).run()))
     return with_peer_from_context(assembly.est, describe_with(peers))
 
 

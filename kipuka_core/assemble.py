@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from kipuka_core.domain.judge import Judge, NamedPolicy
 from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.pipeline import Road
 from kipuka_core.domain.ports import Authenticator, EventSink, KeyStore, LockoutLimits, Policy, TlsMaterial, TokenHealth
+from kipuka_core.domain.pursuit import Pursuit
 from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
 from kipuka_core.domain.reservations import Reservations
@@ -58,7 +59,7 @@ CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  # an OID (RFC 2985 5.
 _CORE_KEYS = {
     "authenticator": ("use",),
     "policy": ("use",),
-    "ca_backend": ("backend", "is_default"),
+    "ca_backend": ("backend", "is_default", "give_up_after"),
     "event_sink": ("use", "required"),
 }
 """Keys of a plugin's table that the core takes for itself; good to suggest to somebody who misspelt one."""
@@ -87,6 +88,7 @@ class Assembly:
     counters: Counters | None
     road: Road
     approvals: Approvals
+    pursuit: Pursuit
     est: EstApp
     client_anchors: list[x509.Certificate]
     """Shared with the plugins, and replaced in place when the files are read again."""
@@ -258,6 +260,12 @@ class _Builder:
             counters=self.counters,
             road=road,
             approvals=Approvals(road=road, store=store, events=events, labels=all_labels),
+            pursuit=Pursuit(
+                issuance=road.issuance,
+                labels=all_labels,
+                reader=road.reader,
+                patience={ca.id: timedelta(seconds=ca.give_up_after) for ca in config.cas},
+            ),
             est=est,
             client_anchors=anchors,
             own_issuers=tuple(self.own_issuers),

@@ -29,6 +29,7 @@ from kipuka_core.edges.serving.worker import WorkerLink, WorkerSpec
 from kipuka_core.edges.tls.admission import refuse_revoked
 from kipuka_core.errors import KipukaError
 from kipuka_core.listeners import admin_material, est_material
+from kipuka_core.pursuing import PursuitJob
 from kipuka_core.retention import RetentionJob
 from kipuka_core.serving_process import Beside, ListenerPlan, PlainListener, serve_listener
 
@@ -185,7 +186,8 @@ def _admin_plan(config: Config, http_socket: socket.socket | None) -> ListenerPl
             app = PublicApp(assembly.status, utc_now, body_timeout_seconds=config.server.body_timeout)
             plain = PlainListener(bound=http_socket, where=HTTP_ADDRESS, app=app)
         retention = RetentionJob.of(config, assembly.store, assembly.events, utc_now)
-        return Beside(tasks=(assembly.status.run, retention.run), plain=plain)
+        pursuit = PursuitJob.of(assembly, utc_now)
+        return Beside(tasks=(assembly.status.run, retention.run, pursuit.run), plain=plain)
 
     by_path = {table.toml_path: table for table in (config.admin_tls_material, config.tls_material)}
     return ListenerPlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,10 +22,10 @@ def requests() -> None:
 @admin_command
 @click.option(
     "--state",
-    type=click.Choice(["waiting", "issued", "refused", "intent", "all"]),
+    type=click.Choice(["waiting", "pending", "issued", "refused", "intent", "all"]),
     default="waiting",
     show_default=True,
-    help="intent: an external CA has been asked.",
+    help="pending: with an external CA. intent: such a CA has been asked, and its answer is not known.",
 )
 @limit_option
 def list_requests(access: AdminAccess, state: str, limit: int) -> None:
@@ -59,7 +60,32 @@ def approve(access: AdminAccess, request_id: str) -> None:
     done = access.run(
         lambda admin: admin.json("POST", f"requests/{quote(request_id, safe='')}/approve"), needs_cas=True
     )
-    access.show(done, lambda: click.echo(f"approved {request_id}: certificate {done['serial']}"))
+    became = f"certificate {done['serial']}" if done["serial"] else "the external CA decides now"
+    access.show(done, lambda: click.echo(f"approved {request_id}: {became}"))
+
+
+@requests.command("settle")
+@admin_command
+@click.argument("request_id", metavar="ID")
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="PEM: the CA has issued this.",
+)
+@click.option("--not-issued", is_flag=True, help="The CA has issued nothing; the client may ask anew.")
+def settle(access: AdminAccess, request_id: str, certificate: Path | None, not_issued: bool) -> None:
+    """Say what became of the request with this ID at an external CA, after asking the operator of that CA.
+
+    For a request that is held, because its outcome is unknown, and for one that is refused: with --not-issued the
+    client's next identical request is a new one.
+    """
+    if not_issued == (certificate is not None):
+        raise click.UsageError("say one of --certificate and --not-issued")
+    body = {"certificate": None if certificate is None else certificate.read_text(encoding="ascii")}
+    access.run(
+        lambda admin: admin.request("POST", f"requests/{quote(request_id, safe='')}/settle", body=body), needs_cas=True
+    )
+    access.show({"settled": request_id}, lambda: click.echo(f"settled {request_id}"))
 
 
 @requests.command("reject")
@@ -84,6 +110,7 @@ def _print(each: dict[str, Any]) -> None:
         ("from", each["source_address"]),
         ("came", shown(each["created_at"])),
         ("decided", shown(each["decided_at"])),
+        ("at the CA", _at_ca(each)),
         ("request", f"{each['operation']} at {each['label'] or 'the path without a label'}"),
         ("subject", each["subject"]),
         ("names", ", ".join(each["sans"])),
@@ -95,6 +122,16 @@ def _print(each: dict[str, Any]) -> None:
     for name, value in rows:
         if value:
             click.echo(f"{name + ':':<13} {value}")
+
+
+def _at_ca(each: dict[str, Any]) -> str:
+    if each["ca_id"] is None:
+        return ""
+    called = f", which calls it {each['ca_reference']}" if each["ca_reference"] else ""
+    then = f"; asked again {shown(each['next_poll_at'])}" if each["next_poll_at"] else ""
+    if each["held"]:
+        then = "; whether it was issued is unknown: ask that CA's operator, then `kipuka requests settle`"
+    return f"{each['ca_id']} since {shown(each['asked_at'])}{called}{then}"
 
 
 def _approval(each: dict[str, Any]) -> list[tuple[str, str]]:

@@ -8,19 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cryptography import x509
-
 from kipuka_core.domain.judge import Assessment
 from kipuka_core.domain.pipeline import Road
 from kipuka_core.domain.ports import EventHub, Store
-from kipuka_core.errors import Conflict, NotFound, RequestRefused, Unavailable
+from kipuka_core.domain.revival import enrolment_of
+from kipuka_core.errors import Conflict, NotFound, Unavailable
 from kipuka_core.model.certificate import Issued
-from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import RequestDecided
-from kipuka_core.model.identity import ClientIdentity, OneTimeCredential
 from kipuka_core.model.label import Label
 from kipuka_core.model.record import RequestState, StoredRequest
-from kipuka_core.model.request import Connection, Operation
 from kipuka_core.model.verdict import Wait
 
 
@@ -35,8 +31,10 @@ class Approvals:
     _deciding: set[str] = field(default_factory=set)
     """The requests that are being decided now."""
 
-    async def approve(self, request_id: str, *, actor: str, now: datetime) -> Issued:
+    async def approve(self, request_id: str, *, actor: str, now: datetime) -> Issued | Wait:
         """Judge the request again, with every Wait answered, and issue; goes on when the caller is cancelled.
+
+        Wait: an external CA has it now, and decides.
 
         Raises RequestRefused when a rule or policy objects now; the request goes on waiting then.
         """
@@ -45,26 +43,24 @@ class Approvals:
         self._deciding.add(request_id)
         return await self.road.undisturbed(self._alone(request_id, self._approve(request_id, actor, now)))
 
-    async def _alone(self, request_id: str, work: Coroutine[Any, Any, Issued]) -> Issued:
+    async def _alone(self, request_id: str, work: Coroutine[Any, Any, Issued | Wait]) -> Issued | Wait:
         try:
             return await work
         finally:
             self._deciding.discard(request_id)
 
-    async def _approve(self, request_id: str, actor: str, now: datetime) -> Issued:
+    async def _approve(self, request_id: str, actor: str, now: datetime) -> Issued | Wait:
         stored = await self._waiting(request_id)
         approved = (await self.assess(stored, now)).outcome(waits_are_answered=True)
         if isinstance(approved, Wait):  # cannot be: a Wait was just answered
             raise Unavailable(approved.reason)
         outcome = await self.road.issuance.issue(approved)
-        if isinstance(outcome, Wait):
-            raise Unavailable(outcome.reason, code="waiting_for_ca")
         await self.events.emit(_decided(stored, actor, now, "approved", ""))
         return outcome
 
     async def assess(self, stored: StoredRequest, now: datetime) -> Assessment:
         """What every policy says of a remembered request now. Raises RequestRefused when a core rule is broken."""
-        return await self.road.assess(self._enrolment(stored, now))
+        return await self.road.assess(enrolment_of(stored, self.labels, self.road.reader, now))
 
     async def reject(self, request_id: str, *, actor: str, now: datetime, reason: str) -> None:
         """Refuse the request for good; its one-time password is free again."""
@@ -79,31 +75,6 @@ class Approvals:
         if stored is None or stored.state is not RequestState.WAITING:
             raise NotFound("no request with this id is waiting")
         return stored
-
-    def _enrolment(self, stored: StoredRequest, now: datetime) -> Enrolment:
-        label = self.labels.get(stored.label)
-        if label is None:
-            raise RequestRefused(f"the label {stored.label!r} of this request is not configured any more")
-        certificate = stored.client_certificate_der and x509.load_der_x509_certificate(stored.client_certificate_der)
-        return Enrolment(
-            request_id=stored.id,
-            operation=Operation(stored.operation),
-            label=label,
-            identity=ClientIdentity(
-                authenticator=stored.authenticator,
-                entity_id=stored.entity_id,
-                names=frozenset(stored.names),
-                certificate=certificate or None,
-                one_time=OneTimeCredential(stored.otp_id, stored.subject_pattern) if stored.otp_id else None,
-            ),
-            csr=self.road.reader.decode(stored.csr_der),
-            connection=Connection(
-                source_address=stored.source_address,
-                tls_version=stored.tls_version,
-                client_chain=(certificate,) if certificate else (),
-            ),
-            time=now,
-        )
 
 
 def _decided(stored: StoredRequest, actor: str, now: datetime, decision: str, reason: str) -> RequestDecided:

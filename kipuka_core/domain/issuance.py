@@ -9,23 +9,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from kipuka_core.domain.ca_ports import CaBackend
+from kipuka_core.domain.external import ExternalCas
 from kipuka_core.domain.facts import enrolment_facts
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.ports import AlreadyIssued, EventHub, ReservationLost, Store
 from kipuka_core.domain.postcheck import check_issued
-from kipuka_core.domain.remembered import stored_request
-from kipuka_core.errors import PluginFailed, PostcheckFailed, RequestRefused, Unavailable
-from kipuka_core.model.certificate import Approved, Issued
-from kipuka_core.model.enrolment import Enrolment
+from kipuka_core.domain.renewal import issued_by
+from kipuka_core.errors import PostcheckFailed, Unavailable
+from kipuka_core.model.certificate import Approved, CaChain, Issued
 from kipuka_core.model.event import CertificateIssued
 from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
 from kipuka_core.model.key_type import describe_key, key_type_of
 from kipuka_core.model.names import san_entry
-from kipuka_core.model.record import RecordedCertificate, RequestState
+from kipuka_core.model.record import RecordedCertificate
 from kipuka_core.model.verdict import Wait
 
-_OUTCOMES: tuple[type[Issued | Wait], ...] = (Issued, Wait)
+OUTCOMES: tuple[type[Issued | Wait], ...] = (Issued, Wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,64 +38,101 @@ class Issuance:
     events: EventHub
     meter: Meter = field(default_factory=Meter)
 
+    @property
+    def external(self) -> ExternalCas:
+        """What is different about CAs outside this process."""
+        return ExternalCas(cas=self.cas, guard=self.guard, store=self.store, events=self.events)
+
     async def issue(self, approved: Approved, *, operation: str = "") -> Issued | Wait:
-        """Return the certificate once its record is durable, or the CA's Wait.
+        """Return the certificate once its record is durable, or the CA's Wait, which is on record then too.
 
         ``operation`` is for the event, where it is not the enrolment's.
 
         Raises PluginFailed, PostcheckFailed or Unavailable; then nothing was recorded and nothing may leave.
         """
-        enrolment = approved.enrolment
-        ca_id = enrolment.label.ca_id
+        ca_id = approved.enrolment.label.ca_id
         backend = self.cas[ca_id]
         template = replace(approved.template)  # what was judged, out of the backend's reach
-        if backend.external:
-            await self._intend(enrolment)
-        try:
-            with self.meter.timed("sign"):
-                outcome: Issued | Wait = await self.guard.call(ca_id, backend.issue, approved, expect=_OUTCOMES)
-        except PluginFailed:
-            raise  # an external CA may have issued all the same: its intent stays, and nobody asks it again
-        except RequestRefused:
+        outcome: Issued | Wait
+        with self.meter.timed("sign"):
             if backend.external:
-                await self.store.withdraw_intent(enrolment.request_id)
-            raise
+                outcome = await self.external.ask(approved)
+            else:
+                outcome = await self.guard.call(ca_id, backend.issue, approved, expect=Issued)
         if isinstance(outcome, Wait):
             return outcome
-        check_issued(outcome.certificate, template, approved.issuer, pointers=backend.pointers)
-        event = _issued_event(outcome.certificate, approved, operation)
+        return await self.finish(outcome, replace(approved, template=template), operation=operation)
+
+    async def finish(self, issued: Issued, approved: Approved, *, operation: str = "", discards: bool = True) -> Issued:
+        """Check what came back, announce and record it. Raises as :meth:`issue`.
+
+        ``discards``: a certificate of an external CA that cannot be used is revoked there, where that is possible, and
+        its request is closed.
+        """
+        backend = self.cas[approved.enrolment.label.ca_id]
+        issuer = await self._issuer(issued.certificate, approved)
+        try:
+            check_issued(
+                issued.certificate,
+                approved.template,
+                issuer,
+                pointers=backend.pointers,
+                profile=backend.may_set,
+            )
+            await self._record(issued.certificate, approved, issuer, operation)
+        except (PostcheckFailed, _NotRecorded) as error:
+            if backend.external and discards:
+                await self.external.discard(issued.certificate, approved, error)
+            if isinstance(error, _NotRecorded):
+                raise error.refusal from error.__cause__
+            raise
+        return issued
+
+    async def _issuer(self, certificate: x509.Certificate, approved: Approved) -> x509.Certificate:
+        """Whose it is said to be: an external CA may have more than one issuer, or a new one since it was asked."""
+        enrolment = approved.enrolment
+        backend = self.cas[enrolment.label.ca_id]
+        if not backend.external or issued_by(approved.issuer, certificate):
+            return approved.issuer
+        chain = await self.guard.call(enrolment.label.ca_id, backend.chain, expect=CaChain)
+        issuers = (chain.issuing, *chain.previous)
+        return next((each for each in issuers if issued_by(each, certificate)), approved.issuer)
+
+    async def _record(
+        self, certificate: x509.Certificate, approved: Approved, issuer: x509.Certificate, operation: str
+    ) -> None:
+        event = _issued_event(certificate, approved, operation)
         with self.meter.timed("announce"):
             await self.events.announce(event)
         try:
             with self.meter.timed("record"):
-                await self.store.commit(_record(outcome.certificate, approved), event)
-        except ReservationLost:
-            raise Unavailable(
-                "the one-time password was withdrawn or its reservation ran out; repeat the request",
-                retry_after_seconds=5,
-                code="reservation_lost",
-            ) from None
+                await self.store.commit(_record(certificate, approved, issuer), event)
+        except ReservationLost as error:
+            raise _NotRecorded(
+                Unavailable(
+                    "the one-time password was withdrawn or its reservation ran out; repeat the request",
+                    retry_after_seconds=5,
+                    code="reservation_lost",
+                )
+            ) from error
         except AlreadyIssued as error:
             raise PostcheckFailed("its serial number is taken") from error
-        self.meter.issued(event, by_one_time_password=enrolment.identity.one_time is not None)
-        return outcome
-
-    async def _intend(self, enrolment: Enrolment) -> None:
-        """Record that an external CA is about to be asked, unless an identical request is with it already."""
-        intent = await self.store.remember(stored_request(enrolment, RequestState.INTENT))
-        if intent.id != enrolment.request_id:
-            raise Unavailable(
-                "an identical request is with the certification authority; repeat this one later",
-                retry_after_seconds=intent.retry_after_seconds,
-                code="request_in_progress",
-            )
+        self.meter.issued(event, by_one_time_password=approved.enrolment.identity.one_time is not None)
 
 
-def _record(certificate: x509.Certificate, approved: Approved) -> RecordedCertificate:
+class _NotRecorded(Exception):
+    """The certificate is right, and there is no place for it."""
+
+    def __init__(self, refusal: Unavailable) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
+def _record(certificate: x509.Certificate, approved: Approved, issuer: x509.Certificate) -> RecordedCertificate:
     enrolment, template = approved.enrolment, approved.template
     one_time = enrolment.identity.one_time
     return RecordedCertificate(
-        issuer_key_id=issuer_key_id(approved.issuer),
+        issuer_key_id=issuer_key_id(issuer),
         serial_hex=serial_hex(certificate),
         ca_id=enrolment.label.ca_id,
         label=enrolment.label.name,

@@ -90,13 +90,12 @@ class Road:
         try:
             with self.meter.timed("judge"):
                 approved = (await self.assess(enrolment)).outcome()
-            outcome = approved if isinstance(approved, Wait) else await self.issuance.issue(approved)
-            if isinstance(outcome, Wait):
-                return await self.remembered.wait(enrolment, outcome)
+            if isinstance(approved, Wait):
+                return await self.remembered.wait(enrolment, approved)
+            return await self.issuance.issue(approved)
         except BaseException:
             await self.reservations.release(enrolment)
             raise
-        return outcome
 
     async def assess(self, enrolment: Enrolment) -> Assessment:
         """The renewal rule, the core rules and every policy; also what the dry run and an approval go through."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar, Protocol
 
 from cryptography import x509
@@ -27,7 +27,7 @@ from kipuka_core.model.label import Label
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
 from kipuka_core.model.request import Csr
 from kipuka_core.model.revocation import RevocationAnswer
-from kipuka_core.model.verdict import Allow, Verdict
+from kipuka_core.model.verdict import Allow, Verdict, Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +201,37 @@ class Store(Protocol):
 
         Two identical requests at once become one row: the row that was first is returned.
         """
+        ...
+
+    async def note_pending(
+        self,
+        request_id: str,
+        wait: Wait,
+        *,
+        next_poll_at: datetime,
+        retry_after_seconds: int,
+        event: Event | None = None,
+    ) -> None:
+        """The CA has the request, and ``wait.reference`` is what it knows it by; its reservation is kept.
+
+        ``event``: the client is sent away with 202.
+        """
+        ...
+
+    async def forget_refused(self, request_id: str) -> bool:
+        """Forget a request that was refused, so that the same may be asked anew; False when there is no such one."""
+        ...
+
+    async def keep_answer(self, request_id: str, certificate_der: bytes) -> None:
+        """The certificate that a CA has issued for a request, before anything else is done with it."""
+        ...
+
+    async def poll_at(self, request_id: str, moment: datetime | None, event: Event | None = None) -> None:
+        """When somebody shall look what has become of a request at a CA; None: a person has to."""
+        ...
+
+    async def claim_polls(self, now: datetime, lease: timedelta, at_most: int) -> Sequence[StoredRequest]:
+        """The requests at CAs that somebody has to look after now; nobody else does before the lease has ended."""
         ...
 
     async def withdraw_intent(self, request_id: str) -> None:

@@ -15,7 +15,7 @@ from kipuka_core.errors import NotAllowed, Unavailable
 from kipuka_core.model.certificate import Issued
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import EnrolmentWaiting
-from kipuka_core.model.record import RequestState, StoredRequest
+from kipuka_core.model.record import AtCa, RequestState, StoredRequest
 from kipuka_core.model.verdict import Wait
 
 
@@ -26,7 +26,9 @@ def request_key(enrolment: Enrolment) -> str:
     return hashlib.sha256("\0".join((*parts, enrolment.csr.fingerprint)).encode()).hexdigest()
 
 
-def stored_request(enrolment: Enrolment, state: RequestState, wait: Wait | None = None) -> StoredRequest:
+def stored_request(
+    enrolment: Enrolment, state: RequestState, wait: Wait | None = None, at_ca: AtCa | None = None
+) -> StoredRequest:
     """The row for a request, with all that judging it again will need."""
     identity = enrolment.identity
     certificate = identity.certificate
@@ -49,6 +51,7 @@ def stored_request(enrolment: Enrolment, state: RequestState, wait: Wait | None 
         source_address=enrolment.connection.source_address,
         tls_version=enrolment.connection.tls_version,
         created_at=enrolment.time,
+        at_ca=at_ca,
     )
 
 
@@ -68,11 +71,11 @@ class RememberedRequests:
         earlier = await self.store.find_request(request_key(enrolment))
         if earlier is None:
             return None
-        if earlier.state is RequestState.WAITING:
+        if earlier.state in {RequestState.WAITING, RequestState.PENDING}:
             return _wait(earlier)
         if earlier.state is RequestState.REFUSED:
             raise NotAllowed(earlier.reason or "this request was rejected", code="request_rejected")
-        if earlier.certificate_der is None:
+        if earlier.state is RequestState.INTENT or earlier.certificate_der is None:
             raise Unavailable(
                 "an identical request is with the certification authority; repeat this one later",
                 retry_after_seconds=earlier.retry_after_seconds,

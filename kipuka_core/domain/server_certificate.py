@@ -79,8 +79,8 @@ class ServerCertificates:
         outcome = await self.issuance.issue(approved, operation=OPERATION)
         if isinstance(outcome, Issued):
             return (outcome.certificate, *above)
-        if self.cas[name].external:
-            await self.issuance.store.withdraw_intent(enrolment.request_id)
+        await self.issuance.external.refuse(approved, "a server certificate cannot wait")
+        await self.issuance.store.forget_refused(enrolment.request_id)
         raise ConfigurationError(
             name, "this CA does not issue at once, and a server certificate cannot wait: name another CA"
         )

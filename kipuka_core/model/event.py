@@ -103,6 +103,31 @@ class RequestDecided(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHeld(Event):
+    """Whether an external CA has issued is not known and cannot be found out: a person has to settle the request."""
+
+    name: ClassVar[str] = "request_held"
+
+    ca_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateDiscarded(Event):
+    """An external CA issued something that must not be used; nobody was given it.
+
+    ``revoked``: that CA was told so.
+    """
+
+    name: ClassVar[str] = "certificate_discarded"
+
+    ca_id: str
+    serial: str
+    certificate: str
+    """PEM."""
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientLockedOut(Event):
     """Too many wrong secrets: the pair of address and entity (or the whole address) is locked for a while."""
 

@@ -65,9 +65,29 @@ class RequestState(StrEnum):
     INTENT = "intent"
     """An external CA is about to be asked, or was asked and its answer is unknown."""
     WAITING = "waiting"
+    """For a person."""
+    PENDING = "pending"
+    """With an external CA, which has not decided yet."""
     ISSUED = "issued"
     """The certificate is there; the client has not fetched it yet, or may fetch it again."""
     REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtCa:
+    """What is on record of a request that an external CA has been, or is about to be, asked for."""
+
+    ca_id: str
+    template_der: bytes = field(repr=False)
+    """What was approved (:mod:`kipuka_core.domain.template_record`)."""
+    issuer_der: bytes = field(repr=False)
+    """The CA's certificate then."""
+    asked_at: datetime
+    reference: str = ""
+    """What the CA knows it by, as far as it has said so."""
+    next_poll_at: datetime | None = None
+    """When somebody shall look what has become of it. None: a person has to."""
+    polls: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +115,7 @@ class StoredRequest:
     created_at: datetime
     decided_at: datetime | None = None
     certificate_der: bytes | None = field(default=None, repr=False)
+    at_ca: AtCa | None = None
 
 
 class Reservation(StrEnum):

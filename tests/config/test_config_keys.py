@@ -137,6 +137,7 @@ ITEM_KEYS: dict[str, tuple[object, str, object]] = {
     "est.label.san_carry_over": (False, "san_carry_over = true", True),
     "est.label.allow_name_change": (False, "allow_name_change = true", True),
     "est.label.approval": (False, "approval = true", True),
+    "ca.give_up_after": (604_800, 'give_up_after = "1d"', 86_400),
     "ca.backend": ("local", 'backend = "acme"', "acme"),
     "ca.is_default": (False, "is_default = true", True),
     "audit.sink.use": ("jsonl", 'use = "syslog"', "syslog"),

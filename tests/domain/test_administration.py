@@ -18,7 +18,7 @@ from kipuka_core.domain.judge import NamedPolicy
 from kipuka_core.domain.ports import LockoutLimits, Policy
 from kipuka_core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from kipuka_core.model.administrator import Administrator, Role
-from kipuka_core.model.certificate import Template
+from kipuka_core.model.certificate import Issued, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.record import RequestState
 from kipuka_core.model.search import CertificateQuery, PageWanted
@@ -171,6 +171,7 @@ async def test_a_policy_that_objects_at_approval_is_a_conflict_and_the_request_g
 
     changing.verdict = Allow()
     issued = await requests(harness).approve(ANA, request.request_id)
+    assert isinstance(issued, Issued)
     assert await harness.enrol(csr, token=token) == issued.certificate
 
 

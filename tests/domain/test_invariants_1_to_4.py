@@ -159,7 +159,7 @@ async def test_2_an_external_ca_that_was_away_is_asked_again(harness: Harness) -
 async def test_2_an_external_ca_whose_answer_is_unknown_is_not_asked_twice(harness: Harness) -> None:
     harness.ca = away = _Away(harness, ConnectionError("lost after sending"))
     token, key = await harness.otp(), make_key()
-    with pytest.raises(PluginFailed):
+    with pytest.raises(Unavailable, match="no clear answer"):
         await harness.enrol(make_csr(key), token=token)
     away.error = None
     with pytest.raises(Unavailable, match="with the certification authority"):

@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from kipuka_core.config import parse
 from kipuka_core.domain.judge import NamedPolicy
 from kipuka_core.domain.ports import Policy
+from kipuka_core.domain.revival import enrolment_of
 from kipuka_core.errors import (
     ConfigurationError,
     CsrRefused,
@@ -81,6 +82,7 @@ async def test_5_a_waiting_request_keeps_its_password_past_the_ttl_until_it_is_d
     assert polled == Wait("an operator has to look at this", 60)
     issued = await harness.approvals.approve(request.request_id, actor="ana", now=harness.now)
     assert await harness.uses(token) == 1
+    assert isinstance(issued, Issued)
     assert await harness.enrol(make_csr(key), token=token) == issued.certificate
 
 
@@ -133,7 +135,7 @@ async def test_7_approval_and_dry_run_ask_the_same_policies_and_rules(harness: H
     assert policy.asked == 1
     stored = await harness.store.get_request(request.request_id)
     assert stored is not None
-    enrolment = harness.approvals._enrolment(stored, harness.now)
+    enrolment = enrolment_of(stored, harness.labels, road.reader, harness.now)
     dry = await road.assess(enrolment)
     assert (policy.asked, dry.outcome()) == (2, Wait("look first"))
     policy.denies = True

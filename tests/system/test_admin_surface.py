@@ -335,7 +335,7 @@ def test_a_lockout_is_seen_and_lifted(site: AdminSite) -> None:
 # -- waiting requests --------------------------------------------------------------------------------------------------
 REQUEST = {
     "id", "state", "operation", "label", "identity", "authenticator", "subject", "sans", "key_algorithm", "reason",
-    "source_address", "created_at", "decided_at",
+    "source_address", "created_at", "decided_at", "ca_id", "ca_reference", "asked_at", "next_poll_at", "held",
 }  # fmt: skip
 
 
@@ -362,7 +362,7 @@ def test_a_request_waits_is_shown_with_every_verdict_approved_and_fetched(site: 
 
     approved = site.post(f"requests/{found['id']}/approve")
     certificate = x509.load_pem_x509_certificate(approved["pem"].encode())
-    assert approved["serial"] == f"{certificate.serial_number:x}"
+    assert (approved["state"], approved["serial"]) == ("issued", f"{certificate.serial_number:x}")
     assert site.enrol(csr, "patient", token, "slow").certificate() == certificate
     assert len(site.get("certs?identity=patient")) == 1
     decided = site.get(f"requests/{found['id']}")
@@ -370,6 +370,8 @@ def test_a_request_waits_is_shown_with_every_verdict_approved_and_fetched(site: 
     assert x509.load_pem_x509_certificate(decided["certificate_pem"].encode()) == certificate
     for what, body in (("approve", None), ("reject", {})):
         assert site.post(f"requests/{found['id']}/{what}", body, 409)["error"] == "already_decided"
+    assert site.post(f"requests/{found['id']}/settle", {"certificate": None}, 409)["error"] == "not_at_ca"
+    assert site.post(f"requests/{found['id']}/settle", {"certificate": "no PEM"}, 422)["error"]
     (event,) = site.facts(event="request_decided", target=found["id"])
     assert (event["actor"], event["decision"], event["entity_id"]) == ("token:operator", "approved", "patient")
 
@@ -384,6 +386,8 @@ def test_a_rejected_request_is_refused_with_the_reason_and_its_password_is_free(
     assert site.get("requests?state=refused")[0]["reason"] == "nobody ordered this"
     assert found["id"] in [each["id"] for each in site.get("requests?state=all")]
     assert found["id"] not in [each["id"] for each in site.get("requests")]
+    site.post(f"requests/{found['id']}/settle", {"certificate": None}, 204)  # the same may be asked anew
+    assert site.enrol(csr, "rejected", site.otp("rejected")["token"], "slow").status == 202
     (line,) = [fact for fact in site.system.audit() if fact.get("decision") == "rejected"]
     assert (line["actor"], line["reason"]) == ("token:operator", "nobody ordered this")
 
@@ -402,6 +406,7 @@ def test_a_request_that_is_not_there_is_404(site: AdminSite) -> None:
     for method, path in (("GET", ""), ("POST", "/approve")):
         assert json_body(site.ask(method, f"requests/none{path}"), 404)["error"] == "not_found"
     assert site.post("requests/none/reject", {}, 404)
+    assert site.post("requests/none/settle", {"certificate": None}, 404)
 
 
 # -- audit and the document --------------------------------------------------------------------------------------------
@@ -438,6 +443,7 @@ def test_the_document_describes_every_route(site: AdminSite) -> None:
         "otp/{otp_id}": "delete", "certs": "get", "certs/{serial}": "get", "certs/{serial}/revoke": "post",
         "certs/{serial}/release": "post", "certs/revoke": "post", "requests": "get", "requests/{request_id}": "get",
         "requests/{request_id}/approve": "post", "requests/{request_id}/reject": "post", "audit": "get",
+        "requests/{request_id}/settle": "post",
         "plugins": "get", "openapi.json": "get",
     }  # fmt: skip
     for path, method in named.items():

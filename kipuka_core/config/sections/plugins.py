@@ -10,6 +10,7 @@ from kipuka_core.config.section import OpenSection, Section
 from kipuka_core.config.values import AuthOrder, CaId, Count, ProviderName, Switch
 from kipuka_core.hooks.durations import Duration
 
+_WEEK_SECONDS = 7 * 86_400
 PluginSettings = dict[str, Any]
 
 
@@ -24,6 +25,13 @@ class Ca(OpenSection):
     is_default: Switch = Field(
         default=False,
         description="The one for labels that name none, and for the door without a label. If none says so: the first.",
+    )
+    give_up_after: Duration = Field(
+        default=_WEEK_SECONDS,
+        description=(
+            "An external CA that has not decided a request for so long is not asked about it any more: the request is "
+            "refused, or held for a person where the CA may have issued."
+        ),
     )
 
 

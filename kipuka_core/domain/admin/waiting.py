@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
 
+from cryptography import x509
+
 from kipuka_core.domain.admin.store import AdminStore
 from kipuka_core.domain.approval import Approvals
 from kipuka_core.domain.judge import Assessment
 from kipuka_core.domain.ports import CsrReader
+from kipuka_core.domain.pursuit import Pursuit
 from kipuka_core.errors import Conflict, InvalidInput, NotFound, PostcheckFailed, RequestRefused, Unavailable
 from kipuka_core.model.administrator import Administrator
 from kipuka_core.model.certificate import Issued
+from kipuka_core.model.event import RequestDecided
 from kipuka_core.model.record import RequestState, StoredRequest
 from kipuka_core.model.request import Csr
 from kipuka_core.model.search import Page, PageWanted
+from kipuka_core.model.verdict import Wait
 
 MAX_REASON_LENGTH = 500
 
@@ -40,6 +45,8 @@ class RequestAdministration:
     reader: CsrReader
     approvals: Approvals | None
     """None where no CA and no policy are open: then requests are only looked at."""
+    pursuit: Pursuit | None = None
+    """None: as above."""
 
     async def list(self, page: PageWanted, *, state: RequestState | None) -> Page[StoredRequest]:
         """Newest first; ``state`` None: all."""
@@ -70,7 +77,7 @@ class RequestAdministration:
             return DecisionTrace(assessment=assessment, refusal=refusal.reason)
         return DecisionTrace(assessment=assessment)
 
-    async def approve(self, administrator: Administrator, request_id: str) -> Issued:
+    async def approve(self, administrator: Administrator, request_id: str) -> Issued | Wait:
         """Judge it again and issue; the client's next identical request gets the certificate.
 
         Raises NotFound; Conflict when it is decided already, or when a rule or policy objects now (it goes on waiting);
@@ -87,6 +94,40 @@ class RequestAdministration:
             raise
         except RequestRefused as refusal:
             raise Conflict(f"it is refused now: {refusal.reason}", code="refused_now") from refusal
+
+    async def settle(self, administrator: Administrator, request_id: str, certificate: x509.Certificate | None) -> None:
+        """Say what became of a request at a CA: this certificate was issued, or, with None, none was.
+
+        The client's next identical request gets the certificate, or is a new one. A refused request may be asked anew
+        then, too. Raises NotFound; Conflict for one that is with no CA, and for a certificate that is not what was
+        approved.
+        """
+        if self.pursuit is None:
+            raise Unavailable("requests cannot be settled here", code="not_available")
+        stored = await self.one(request_id)
+        now = self.clock()
+        if certificate is None and stored.state is RequestState.REFUSED:
+            await self.store.forget_refused(request_id)
+        elif stored.at_ca is None or stored.state not in {RequestState.INTENT, RequestState.PENDING}:
+            raise Conflict(f"the request is with no CA: it is {stored.state}", code="not_at_ca")
+        else:
+            try:
+                await self.pursuit.settle(stored, now, certificate)
+            except PostcheckFailed as error:
+                raise Conflict(
+                    f"this certificate is not what was approved: {error.detail}", code="not_what_was_approved"
+                ) from error
+        await self.pursuit.issuance.events.emit(
+            RequestDecided(
+                time=now,
+                request_id=stored.id,
+                actor=administrator.name,
+                label=stored.label,
+                entity_id=stored.entity_id,
+                decision="settled",
+                reason="it was not issued" if certificate is None else "it was issued",
+            )
+        )
 
     async def reject(self, administrator: Administrator, request_id: str, reason: str) -> None:
         """Refuse it for good; the client is told ``reason``. Raises NotFound, Conflict and InvalidInput."""

@@ -288,7 +288,7 @@ class LockoutLift(Body):
 class RequestQuery(PageQuery):
     """Which requests."""
 
-    state: Literal["waiting", "issued", "refused", "intent", "all"] = "waiting"
+    state: Literal["waiting", "pending", "issued", "refused", "intent", "all"] = "waiting"
 
 
 class WaitingRequest(Body):
@@ -304,6 +304,11 @@ class WaitingRequest(Body):
     sans: list[str]
     key_algorithm: str
     reason: str = Field(description="Why it waits, or why it was refused.")
+    ca_id: str | None = Field(description="The external CA that was asked; null: none.")
+    ca_reference: str | None = Field(description="What that CA knows it by, as far as it has said so.")
+    asked_at: Moment | None
+    next_poll_at: Moment | None = Field(description="When kipuka asks the CA again.")
+    held: bool = Field(description="Whether it was issued is unknown, and a person has to settle it.")
     source_address: str
     created_at: Moment
     decided_at: Moment | None
@@ -341,8 +346,17 @@ class WaitingRequestDetails(WaitingRequest):
 class Approved(Body):
     """The certificate that an approval brought."""
 
-    serial: str
-    pem: str
+    state: Literal["issued", "pending"] = Field(description="`pending`: an external CA has it now, and decides.")
+    serial: str | None
+    pem: str | None
+
+
+class Settlement(Body):
+    """What became of a request at an external CA."""
+
+    certificate: Annotated[str, StringConstraints(max_length=65536)] | None = Field(
+        description="PEM: this was issued. Null: nothing was."
+    )
 
 
 class Rejection(Body):

@@ -15,6 +15,7 @@ from kipuka_core.domain.admin.waiting import DecisionTrace, RequestAdministratio
 from kipuka_core.edges.http import admin_bodies as bodies
 from kipuka_core.edges.http.admin_api import Answer, Api, Call, Operation, answer, no_content
 from kipuka_core.edges.http.admin_paging import HEADERS, found, next_link, page_answer, page_wanted, paged
+from kipuka_core.errors import InvalidInput
 from kipuka_core.model.certificate import Template
 from kipuka_core.model.fingerprints import serial_hex
 from kipuka_core.model.key_type import describe_key, key_type_of
@@ -62,6 +63,18 @@ _APPROVE = Operation(
     about="Every policy judges it again, and the CA issues; the client's next identical request gets the certificate.",
     answers={200: Answer(about="Issued.", model=bodies.Approved)},
     refusals=(404, 409),
+)
+_SETTLE = Operation(
+    method="POST",
+    path="/admin/requests/<request_id>/settle",
+    summary="Say what became of a request at an external CA",
+    about=(
+        "For a request whose outcome is unknown and cannot be found out, and for one that the CA has refused or lost."
+        " Without a certificate, the client's next identical request is a new one."
+    ),
+    body=bodies.Settlement,
+    answers={204: Answer(about="Settled.")},
+    refusals=(404, 409, 422),
 )
 _REJECT = Operation(
     method="POST",
@@ -117,9 +130,17 @@ def request_routes(requests: RequestAdministration) -> Api:
 
     @api.operation(_APPROVE)
     async def approve(call: Call, request_id: str) -> ResponseReturnValue:
-        certificate = (await requests.approve(call.administrator, request_id)).certificate
-        body = bodies.Approved(serial=serial_hex(certificate), pem=certificate.public_bytes(Encoding.PEM).decode())
-        return answer(bodies.Approved, body)
+        outcome = await requests.approve(call.administrator, request_id)
+        if isinstance(outcome, Wait):
+            return answer(bodies.Approved, bodies.Approved(state="pending", serial=None, pem=None))
+        certificate = outcome.certificate
+        pem = certificate.public_bytes(Encoding.PEM).decode()
+        return answer(bodies.Approved, bodies.Approved(state="issued", serial=serial_hex(certificate), pem=pem))
+
+    @api.operation(_SETTLE)
+    async def settle(call: Call, request_id: str) -> ResponseReturnValue:
+        await requests.settle(call.administrator, request_id, _certificate(call.body.certificate))
+        return no_content()
 
     @api.operation(_REJECT)
     async def reject(call: Call, request_id: str) -> ResponseReturnValue:
@@ -156,7 +177,8 @@ def lockout_body(lockout: Lockout) -> bodies.Lockout:
 
 def request_facts(requests: RequestAdministration, stored: StoredRequest) -> dict[str, Any]:
     """What a list says of a request."""
-    csr = requests.csr(stored)
+    csr, at_ca = requests.csr(stored), stored.at_ca
+    is_open = stored.state in {RequestState.INTENT, RequestState.PENDING}
     return {
         "id": stored.id,
         "state": stored.state,
@@ -171,7 +193,21 @@ def request_facts(requests: RequestAdministration, stored: StoredRequest) -> dic
         "source_address": stored.source_address,
         "created_at": stored.created_at,
         "decided_at": stored.decided_at,
+        "ca_id": at_ca.ca_id if at_ca else None,
+        "ca_reference": at_ca.reference if at_ca else None,
+        "asked_at": at_ca.asked_at if at_ca else None,
+        "next_poll_at": at_ca.next_poll_at if at_ca and is_open else None,
+        "held": at_ca is not None and is_open and at_ca.next_poll_at is None,
     }
+
+
+def _certificate(pem: str | None) -> x509.Certificate | None:
+    if pem is None:
+        return None
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        raise InvalidInput("certificate: is no certificate in PEM") from None
 
 
 def request_details(

@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from kipuka_core.domain.ports import ReservationLost
 from kipuka_core.edges.store.events import insert_events
@@ -16,11 +16,12 @@ from kipuka_core.edges.store.pages import newest_first
 from kipuka_core.edges.store.tables import is_open, otp_reservations, requests
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.event import Event
-from kipuka_core.model.record import RecordedCertificate, RequestState, StoredRequest
+from kipuka_core.model.record import AtCa, RecordedCertificate, RequestState, StoredRequest
 from kipuka_core.model.search import Page, PageWanted
+from kipuka_core.model.verdict import Wait
 
 _FETCH_AGAIN = timedelta(minutes=10)  # for a client that lost the answer
-_OPEN = (RequestState.INTENT, RequestState.WAITING)
+_OPEN = (RequestState.INTENT, RequestState.WAITING, RequestState.PENDING)
 
 _c = requests.c
 _THIS_ONE = _c.id == bindparam("the_id")
@@ -44,6 +45,33 @@ _CHANGE = (
         has_waited=or_(_c.has_waited, bindparam("waits_now")),
     )
 )
+_AT_CA = ("ca_id", "template_der", "issuer_der", "asked_at", "ca_reference", "next_poll_at", "polls")
+_ASK = update(requests).where(_THIS_ONE, is_open).values({name: bindparam(name) for name in _AT_CA})
+_AT_ANY_CA = or_(_c.state == RequestState.INTENT.value, _c.state == RequestState.PENDING.value)
+_NOTE = (
+    update(requests)
+    .where(_THIS_ONE, _AT_ANY_CA)
+    .values(
+        state=RequestState.PENDING.value,
+        reason=bindparam("new_reason"),
+        retry_after_seconds=bindparam("new_retry_after_seconds"),
+        ca_reference=bindparam("new_reference"),
+        next_poll_at=bindparam("new_next_poll_at"),
+        has_waited=or_(_c.has_waited, bindparam("waits_now")),
+    )
+)
+_ANSWERED = update(requests).where(_THIS_ONE, _AT_ANY_CA).values(certificate_der=bindparam("the_certificate_der"))
+_POLL_AT = update(requests).where(_THIS_ONE, _AT_ANY_CA).values(next_poll_at=bindparam("new_next_poll_at"))
+_DUE = (
+    _COLUMNS.where(_c.next_poll_at <= bindparam("now"), _AT_ANY_CA)
+    .order_by(_c.next_poll_at)
+    .limit(bindparam("at_most"))
+)
+_CLAIM = (
+    update(requests)
+    .where(_THIS_ONE, _AT_ANY_CA, _c.next_poll_at == bindparam("was_due_at"))
+    .values(next_poll_at=bindparam("lease_ends_at"), polls=_c.polls + 1)
+)
 _REFUSE = (
     update(requests)
     .where(_THIS_ONE, is_open)
@@ -58,7 +86,8 @@ _ISSUE = (
         certificate_der=bindparam("the_certificate_der"),
         decided_at=bindparam("now"),
         # Who has not been sent away gets the certificate by the very connection that asked for it.
-        fetched_at=case((_c.has_waited.is_(False), bindparam("now"))),
+        # Not so one that somebody else has finished, after its connection was gone.
+        fetched_at=case((and_(_c.has_waited.is_(False), func.coalesce(_c.polls, 0) == 0), bindparam("now"))),
     )
 )
 _IS_INTENT = _c.state == RequestState.INTENT.value
@@ -66,6 +95,7 @@ _WAIT_AGAIN = update(requests).where(_THIS_ONE, _IS_INTENT, _c.has_waited).value
 _INTENDED = select(_c.id).where(_THIS_ONE, _IS_INTENT)
 _UNKEEP = delete(otp_reservations).where(otp_reservations.c.kept_for == bindparam("the_id"))
 _FORGET = delete(requests).where(_THIS_ONE, _IS_INTENT)
+_FORGET_REFUSED = delete(requests).where(_THIS_ONE, _c.state == RequestState.REFUSED.value)
 _ANY = select(_c.id).limit(1)
 _REFUSED = select(_c.id).where(_c.id.in_(bindparam("ids", expanding=True)), _c.state == RequestState.REFUSED.value)
 _FETCHED = (
@@ -118,6 +148,8 @@ def remember(batch: Batch, request: StoredRequest, event: Event | None) -> Store
                 "new_retry_after_seconds": request.retry_after_seconds,
             },
         )
+        if request.at_ca is not None:
+            batch.connection.execute(_ASK, {"the_id": request.id} | _at_ca_columns(request.at_ca))
     else:
         concurrent = {"key": request.key, "created_at": to_micros(request.created_at)}
         first = batch.connection.execute(_CONCURRENT, concurrent).first()
@@ -138,6 +170,52 @@ def withdraw_intent(batch: Batch, request_id: str) -> None:
     if batch.connection.execute(_INTENDED, this_one).first() is not None:
         batch.connection.execute(_UNKEEP, this_one)
         batch.connection.execute(_FORGET, this_one)
+
+
+def note_pending(
+    batch: Batch, request_id: str, *, wait: Wait, next_poll_at: datetime, retry_after_seconds: int, event: Event | None
+) -> None:
+    """The CA has it and has said what it knows it by. ``event``: the client is sent away."""
+    noted = {
+        "the_id": request_id,
+        "new_reason": wait.reason,
+        "new_retry_after_seconds": retry_after_seconds,
+        "new_reference": wait.reference,
+        "new_next_poll_at": to_micros(next_poll_at),
+        "waits_now": event is not None,
+    }
+    if batch.connection.execute(_NOTE, noted).rowcount:
+        keep_reservation(batch, request_id)
+        if event is not None:
+            batch.together(insert_events, event)
+
+
+def keep_answer(batch: Batch, request_id: str, certificate_der: bytes) -> None:
+    """The certificate is there, and nobody may have it yet."""
+    batch.connection.execute(_ANSWERED, {"the_id": request_id, "the_certificate_der": certificate_der})
+
+
+def poll_at(batch: Batch, request_id: str, moment: datetime | None, event: Event | None) -> None:
+    """When somebody looks after it next; None: a person has to."""
+    changed = {"the_id": request_id, "new_next_poll_at": to_micros_or_none(moment)}
+    if batch.connection.execute(_POLL_AT, changed).rowcount and event is not None:
+        batch.together(insert_events, event)
+
+
+def claim_polls(batch: Batch, *, now: datetime, lease: timedelta, at_most: int) -> list[StoredRequest]:
+    """Those that are due, for this process alone until the lease ends."""
+    ends = to_micros(now + lease)
+    claimed = []
+    for row in batch.connection.execute(_DUE, {"now": to_micros(now), "at_most": at_most}).all():
+        mine = {"the_id": row.id, "was_due_at": row.next_poll_at, "lease_ends_at": ends}
+        if batch.connection.execute(_CLAIM, mine).rowcount:
+            claimed.append(_from_row(row))
+    return claimed
+
+
+def forget_refused(batch: Batch, request_id: str) -> bool:
+    """Whether there was a refused request with this id; its client may ask anew now."""
+    return batch.connection.execute(_FORGET_REFUSED, {"the_id": request_id}).rowcount == 1
 
 
 def decide_request(batch: Batch, request_id: str, *, refused_because: str, event: Event) -> None:
@@ -200,12 +278,13 @@ def _to_row(request: StoredRequest) -> dict[str, Any]:
         "certificate_der": request.certificate_der,
         "has_waited": request.state is RequestState.WAITING,
         "fetched_at": None,
-    }
+    } | _at_ca_columns(request.at_ca)
 
 
 def _from_row(row: Row[Any]) -> StoredRequest:
     values = row._asdict()
     del values["has_waited"], values["fetched_at"]
+    at_ca = _at_ca(values)
     return StoredRequest(
         **values
         | {
@@ -213,5 +292,36 @@ def _from_row(row: Row[Any]) -> StoredRequest:
             "names": tuple(json.loads(values["names"])),
             "created_at": from_micros(values["created_at"]),
             "decided_at": from_micros_or_none(values["decided_at"]),
+            "at_ca": at_ca,
         }
     )
+
+
+def _at_ca(values: dict[str, Any]) -> AtCa | None:
+    """Takes its columns out of a row."""
+    found = {name: values.pop(name) for name in _AT_CA}
+    if found["ca_id"] is None:
+        return None
+    return AtCa(
+        ca_id=found["ca_id"],
+        template_der=found["template_der"],
+        issuer_der=found["issuer_der"],
+        asked_at=from_micros(found["asked_at"]),
+        reference=found["ca_reference"],
+        next_poll_at=from_micros_or_none(found["next_poll_at"]),
+        polls=found["polls"],
+    )
+
+
+def _at_ca_columns(at_ca: AtCa | None) -> dict[str, Any]:
+    if at_ca is None:
+        return dict.fromkeys(_AT_CA)
+    return {
+        "ca_id": at_ca.ca_id,
+        "template_der": at_ca.template_der,
+        "issuer_der": at_ca.issuer_der,
+        "asked_at": to_micros(at_ca.asked_at),
+        "ca_reference": at_ca.reference,
+        "next_poll_at": to_micros_or_none(at_ca.next_poll_at),
+        "polls": at_ca.polls,
+    }

@@ -17,7 +17,7 @@ from kipuka_core.edges.store.tables import metadata
 from kipuka_core.errors import ConfigurationError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision in ``migrations/versions``. Kept here because asking Alembic costs 0.6 s of every start."""
 _ADVISORY_LOCK = 0x6B69_7075_6B61  # "kipuka", the same number for every worker of every host
 

@@ -36,6 +36,7 @@ from kipuka_core.model.audit_chain import AuditHead
 from kipuka_core.model.event import Event
 from kipuka_core.model.record import OneTimePassword, RecordedCertificate, Reservation, StoredRequest
 from kipuka_core.model.status import CrlFacts, PublishedCrl, RecordedStatus, RevocationState, StatusChange
+from kipuka_core.model.verdict import Wait
 
 _PING = text("SELECT 1")
 
@@ -116,6 +117,43 @@ class SqlStore(AdministrationQueries):
     async def withdraw_intent(self, request_id: str) -> None:
         """See the protocol."""
         await self._write(partial(requests.withdraw_intent, request_id=request_id))
+
+    async def note_pending(
+        self,
+        request_id: str,
+        wait: Wait,
+        *,
+        next_poll_at: datetime,
+        retry_after_seconds: int,
+        event: Event | None = None,
+    ) -> None:
+        """See the protocol."""
+        await self._write(
+            partial(
+                requests.note_pending,
+                request_id=request_id,
+                wait=wait,
+                next_poll_at=next_poll_at,
+                retry_after_seconds=retry_after_seconds,
+                event=event,
+            )
+        )
+
+    async def forget_refused(self, request_id: str) -> bool:
+        """See the protocol."""
+        return await self._write(partial(requests.forget_refused, request_id=request_id))
+
+    async def keep_answer(self, request_id: str, certificate_der: bytes) -> None:
+        """See the protocol."""
+        await self._write(partial(requests.keep_answer, request_id=request_id, certificate_der=certificate_der))
+
+    async def poll_at(self, request_id: str, moment: datetime | None, event: Event | None = None) -> None:
+        """See the protocol."""
+        await self._write(partial(requests.poll_at, request_id=request_id, moment=moment, event=event))
+
+    async def claim_polls(self, now: datetime, lease: timedelta, at_most: int) -> Sequence[StoredRequest]:
+        """See the protocol."""
+        return await self._write(partial(requests.claim_polls, now=now, lease=lease, at_most=at_most))
 
     async def decide_request(self, request_id: str, *, refused_because: str, event: Event) -> None:
         """See the protocol. A request that is decided already stays as it is, and the event is not recorded."""

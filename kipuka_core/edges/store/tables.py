@@ -155,12 +155,20 @@ requests = Table(
     Column("has_waited", Boolean, nullable=False),  # the client was sent away with 202 and has to come back
     Column("fetched_at", BigInteger),
     Column("subject_pattern", String),  # of the one-time password
+    # Of a request that an external CA has been asked for:
+    Column("ca_id", String),
+    Column("template_der", LargeBinary),
+    Column("issuer_der", LargeBinary),
+    Column("asked_at", BigInteger),
+    Column("ca_reference", String),
+    Column("next_poll_at", BigInteger, index=True),  # NULL: nobody looks after it, or a person has to
+    Column("polls", Integer),
 )
 Index("ix_requests_state_created_at_id", requests.c.state, requests.c.created_at, requests.c.id)
 Index("ix_requests_created_at_id", requests.c.created_at, requests.c.id)
 Index("ix_requests_key_created_at", requests.c.key, requests.c.created_at)
 # Not IN with parameters: SQLAlchemy renders that anew at every execution, and not at all in an executemany.
-is_open = or_(requests.c.state == literal_column("'intent'"), requests.c.state == literal_column("'waiting'"))
+is_open = or_(*(requests.c.state == literal_column(f"'{state}'") for state in ("intent", "waiting", "pending")))
 Index(
     "uq_requests_key_open",
     requests.c.key,

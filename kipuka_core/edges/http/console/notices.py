@@ -14,6 +14,7 @@ NOTICES: Mapping[str, str] = {
     "held": "The certificate is on hold. CRL and OCSP say so from now on.",
     "released": "The certificate counts again.",
     "withdrawn": "The one-time password is withdrawn.",
+    "asked": "The request is approved. The external CA has it now; the client gets what it issues.",
     "approved": "The request is approved and the certificate issued; the client gets it when it asks again.",
     "rejected": "The request is rejected; the client is told so when it asks again.",
     "lifted": "The lockout is lifted.",

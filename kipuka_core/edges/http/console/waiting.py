@@ -15,6 +15,7 @@ from kipuka_core.errors import Conflict, InvalidInput
 from kipuka_core.model.fingerprints import serial_hex
 from kipuka_core.model.record import RequestState
 from kipuka_core.model.search import BadCursor, PageWanted
+from kipuka_core.model.verdict import Wait
 
 _STATES = ("waiting", "issued", "refused", "intent", "all")
 
@@ -61,6 +62,8 @@ async def _approve(services: ConsoleServices, request_id: str) -> ResponseReturn
         issued = await services.administration.requests.approve(g.administrator, request_id)
     except Conflict as refusal:
         return await _page(services, request_id, {GENERAL: refusal.reason}), 409
+    if isinstance(issued, Wait):
+        return done("asked", url_for(".show", request_id=request_id))
     return done("approved", url_for("console_certificates.show", serial=serial_hex(issued.certificate)))
 
 
