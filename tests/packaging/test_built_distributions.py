@@ -19,8 +19,8 @@ from tests.packaging.example import EXAMPLES, ROOT, Example
 
 pytestmark = pytest.mark.interop
 
-_HSM = ROOT / "plugins" / "kipuka-hsm"
-_SOURCES = (ROOT, _HSM, *(example.source for example in EXAMPLES))
+_PLUGINS = tuple(ROOT / "plugins" / name for name in ("kipuka-acme", "kipuka-hsm"))
+_SOURCES = (ROOT, *_PLUGINS, *(example.source for example in EXAMPLES))
 _INSTALL_SECONDS = 600
 
 
@@ -82,15 +82,16 @@ def test_the_wheel_holds_the_packages_and_nothing_of_tests(built: dict[Path, Bui
     assert not [name for name in names if "tests/" in name or Path(name).name.startswith("test_")]
 
 
-def test_the_wheel_of_kipuka_hsm_holds_its_package_and_its_licence(built: dict[Path, Built]) -> None:
-    names = set(_contents(built[_HSM].wheel))
+@pytest.mark.parametrize("plugin", _PLUGINS, ids=lambda plugin: plugin.name)
+def test_the_wheel_of_a_plugin_holds_its_package_and_its_licence(plugin: Path, built: dict[Path, Built]) -> None:
+    names, package = set(_contents(built[plugin].wheel)), plugin.name.replace("-", "_")
 
     assert {name for name in names if name.endswith(".py")} == {
-        str(path.relative_to(_HSM)) for path in (_HSM / "kipuka_hsm").rglob("*.py")
+        str(path.relative_to(plugin)) for path in (plugin / package).rglob("*.py")
     }
-    assert "kipuka_hsm/py.typed" in names
+    assert f"{package}/py.typed" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
-    assert (_HSM / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert (plugin / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 @pytest.mark.parametrize("source", _SOURCES, ids=lambda source: source.name)
@@ -135,6 +136,21 @@ def test_the_installed_kipuka_hsm_makes_a_key_in_a_token(installed: Callable[[st
     run(installed("kipuka"), "hsm", "generate", "pkcs11:token=kipuka;object=issuing", env=environment)
 
     assert b"issuing" in run(installed("kipuka"), "hsm", "keys", env=environment).stdout
+
+
+def test_the_installed_kipuka_acme_says_what_a_ca_lacks(installed: Callable[[str], Path], tmp_path: Path) -> None:
+    """Without a CA to ask: it is loaded, and looks at its settings."""
+    toml = tmp_path / "kipuka.toml"
+    toml.write_text(
+        '[plugins]\nenable = ["acme"]\n[server]\nstate_dir = "state"\n'
+        '[tls]\nmaterial = "self"\n[tls.client_auth]\nmode = "none"\n'
+        '[[ca]]\nid = "public"\nbackend = "acme"\ndirectory = "https://acme.example/directory"\nchain = "none.pem"\n'
+    )
+
+    done = run(installed("kipuka"), "check", env={"KIPUKA_CONFIG": str(toml)}, check=False)
+
+    assert done.returncode != 0
+    assert b"ca.public.chain: " in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
