@@ -20,6 +20,7 @@ from kipuka_core import checks
 from kipuka_core.config import Config, PluginTable, labels, validate_table, warnings
 from kipuka_core.domain.approval import Approvals
 from kipuka_core.domain.authenticate import Authentication
+from kipuka_core.domain.ca_choice import CaChoice
 from kipuka_core.domain.ca_ports import CaBackend, Signer
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
@@ -34,6 +35,7 @@ from kipuka_core.domain.reservations import Reservations
 from kipuka_core.domain.rules import check_label
 from kipuka_core.domain.server_certificate import ServerCertificates
 from kipuka_core.domain.standing import CertificateStanding
+from kipuka_core.domain.telling import RevocationTeller
 from kipuka_core.edges.anonymous_refusals import AnonymousRefusals, limits_for
 from kipuka_core.edges.beside import running
 from kipuka_core.edges.blocking import BlockingWork
@@ -47,6 +49,7 @@ from kipuka_core.edges.store import SqlStore, open_store
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.exporter import exporter_problem
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.groups import ca_groups
 from kipuka_core.hooks.lifecycle import PortT, open_port
 from kipuka_core.hooks.manager import Plugins, load_plugins
 from kipuka_core.hooks.provider import Services
@@ -89,6 +92,7 @@ class Assembly:
     road: Road
     approvals: Approvals
     pursuit: Pursuit
+    teller: RevocationTeller
     est: EstApp
     client_anchors: list[x509.Certificate]
     """Shared with the plugins, and replaced in place when the files are read again."""
@@ -260,6 +264,7 @@ class _Builder:
             counters=self.counters,
             road=road,
             approvals=Approvals(road=road, store=store, events=events, labels=all_labels),
+            teller=RevocationTeller(cas=cas, guard=guard, store=store, events=events),
             pursuit=Pursuit(
                 issuance=road.issuance,
                 labels=all_labels,
@@ -372,6 +377,7 @@ class _Builder:
             judge=Judge(policies, guard),
             issuance=Issuance(cas, guard, store, events, self.meter),
             cas=cas,
+            choice=CaChoice(cas=cas, guard=guard, groups=ca_groups(self.config)),
             guard=guard,
             meter=self.meter,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -49,10 +50,13 @@ def check_together(
         raise ConfigurationError("policy.order", "no policy is configured; name at least one")
     for label in labels:
         where = f"est.label {label.name!r}" if label.name else "the path without a label"
-        _check_hash(label, cas[label.ca_id], where)
-        _check_profile(label, cas[label.ca_id].may_set, where)
-        if config.tls.client_auth.mode != "none" and _renews_by_mtls(label):
-            _check_renewable(config, label, chains[label.ca_id], anchors, where)
+        groups = {group.id: group.members for group in config.ca_group}
+        for ca_id in groups.get(label.ca_id, (label.ca_id,)):
+            at_ca = replace(label, ca_id=ca_id)
+            _check_hash(at_ca, cas[ca_id], where)
+            _check_profile(at_ca, cas[ca_id].may_set, where)
+            if config.tls.client_auth.mode != "none" and _renews_by_mtls(label):
+                _check_renewable(config, at_ca, chains[ca_id], anchors, where)
 
 
 def idle_providers(config: Config, plugins: Plugins) -> list[str]:

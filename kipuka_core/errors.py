@@ -132,6 +132,10 @@ class Unavailable(RequestRefused):
         self.retry_after_seconds = retry_after_seconds
 
 
+class CaAway(Unavailable):
+    """A CA is away and has surely not issued: another one may be asked. Made by the core of a backend's Unavailable."""
+
+
 class OutcomeUnknown(Unavailable):
     """A CA was asked, and whether it has issued is not known: no answer, or one that makes no sense.
 

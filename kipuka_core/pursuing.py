@@ -1,4 +1,4 @@
-"""The job that looks after requests at external CAs."""
+"""The job that looks after requests at external CAs, and tells those CAs what was revoked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 
 from kipuka_core.assemble import Assembly
 from kipuka_core.domain.pursuit import Pursuit
+from kipuka_core.domain.telling import RevocationTeller
 from kipuka_core.edges import log
 from kipuka_core.errors import StoreUnavailable
 
@@ -21,6 +22,7 @@ class PursuitJob:
     """Looks every second. Several processes may: each request is one's at a time."""
 
     pursuit: Pursuit
+    teller: RevocationTeller
     clock: Callable[[], datetime]
     is_needed: bool
     """False where no CA is external."""
@@ -30,6 +32,7 @@ class PursuitJob:
         """The job of an open server."""
         return cls(
             pursuit=assembly.pursuit,
+            teller=assembly.teller,
             clock=clock,
             is_needed=any(backend.external for backend in assembly.cas.values()),
         )
@@ -40,6 +43,7 @@ class PursuitJob:
             try:
                 while await self.pursuit.look(self.clock()):
                     pass
+                await self.teller.look(self.clock())
             except StoreUnavailable as error:
                 logger.warning("requests at external CAs are not looked after", problem=str(error))
             except Exception:

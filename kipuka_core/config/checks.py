@@ -11,6 +11,7 @@ from kipuka_core.config.model import OWN_TOKEN_NAME, Config
 from kipuka_core.config.sections.enrollment import Enrollment, EstLabel
 from kipuka_core.config.sections.server import AdminClientAuth, ClientAuth, ClientAuthMode
 from kipuka_core.errors import ConfigurationError
+from kipuka_core.model.ca_group import Strategy
 from kipuka_core.model.label import SubjectBinding
 from kipuka_core.model.request import Operation
 from kipuka_core.wire.paths import LABEL_PATTERN, valid_label_name
@@ -36,6 +37,7 @@ def cross_checks(config: Config) -> Iterator[ConfigurationError]:
     yield from _admin(config)
     yield from _enrollment(config)
     yield from _cas(config)
+    yield from _groups(config)
     yield from _labels(config)
     yield from _orders(config)
     yield from _key_stores(config)
@@ -147,13 +149,35 @@ def _cas(config: Config) -> Iterator[ConfigurationError]:
         yield ConfigurationError(f"ca[{index}].is_default", f"ca[{defaults[0]}] is the default already; keep one")
 
 
+def _groups(config: Config) -> Iterator[ConfigurationError]:
+    known = {ca.id for ca in config.cas}
+    taken = known.copy()
+    for index, group in enumerate(config.ca_group):
+        where = f"ca_group[{index}]"
+        if group.id in taken:
+            yield ConfigurationError(f"{where}.id", f'"{group.id}" is the id of a [[ca]] or another group too')
+        taken.add(group.id)
+        for member in group.members:
+            if member not in known:
+                problem = f'there is no [[ca]] with the id "{member}"; known: {", ".join(sorted(known))}'
+                yield ConfigurationError(f"{where}.members", problem)
+        for _, member in _repeated(iter(group.members)):
+            yield ConfigurationError(f"{where}.members", f'"{member}" is there twice')
+        for member in group.weights:
+            if member not in group.members:
+                yield ConfigurationError(f"{where}.weights", f'"{member}" is not one of members')
+        if group.weights and group.strategy is not Strategy.WEIGHTED:
+            yield ConfigurationError(f"{where}.weights", 'has no effect: set strategy = "weighted"')
+
+
 def _labels(config: Config) -> Iterator[ConfigurationError]:
     labels = config.est.label
     names = {"", *(label.name for label in labels)}
     for index, name in _repeated(label.name for label in labels):
         yield ConfigurationError(f"est.label[{index}].name", f'"{name}" is the name of another label too')
+    ca_ids = {ca.id for ca in config.cas} | {group.id for group in config.ca_group}
     for index, label in enumerate(labels):
-        for key, problem in _label(label, names, {ca.id for ca in config.cas}):
+        for key, problem in _label(label, names, ca_ids):
             yield ConfigurationError(f"est.label[{index}].{key}", problem)
 
 
@@ -165,7 +189,7 @@ def _label(label: EstLabel, names: set[str], ca_ids: set[str]) -> Iterator[tuple
             f'"{label.name}" must match {LABEL_PATTERN} and not be renewal-info or an operation ({operations})',
         )
     if label.ca is not None and label.ca not in ca_ids:
-        yield "ca", f'there is no [[ca]] with the id "{label.ca}"; known: {", ".join(sorted(ca_ids))}'
+        yield "ca", f'there is no [[ca]] or [[ca_group]] with the id "{label.ca}"; known: {", ".join(sorted(ca_ids))}'
     for other in label.accept_from:
         if other not in names:
             yield "accept_from", f'there is no label "{other}"; {unknown_key(other, names - {""}).partition("; ")[2]}'

@@ -13,6 +13,7 @@ from kipuka_core.config.sections.plugins import (
     Audit,
     Auth,
     Ca,
+    CaGroup,
     Db,
     Plugins,
     PluginSettings,
@@ -44,6 +45,7 @@ class Config(Section):
     admin: Admin = Field(default_factory=Admin, description="The admin API.")
     enrollment: Enrollment = Field(default_factory=Enrollment, description="Rules of issuance.")
     ca: tuple[Ca, ...] = Field(default=(), description="Certification authorities.")
+    ca_group: tuple[CaGroup, ...] = Field(default=(), description="Several CAs for one purpose.")
     est: Est = Field(default_factory=Est, description="The protocol, and labels.")
     auth: Auth = Field(default_factory=Auth, description="Who may ask.")
     policy: Policy = Field(default_factory=Policy, description="What may be asked.")

@@ -51,10 +51,8 @@ class Approvals:
 
     async def _approve(self, request_id: str, actor: str, now: datetime) -> Issued | Wait:
         stored = await self._waiting(request_id)
-        approved = (await self.assess(stored, now)).outcome(waits_are_answered=True)
-        if isinstance(approved, Wait):  # cannot be: a Wait was just answered
-            raise Unavailable(approved.reason)
-        outcome = await self.road.issuance.issue(approved)
+        enrolment = enrolment_of(stored, self.labels, self.road.reader, now)
+        outcome = await self.road.have_issued(enrolment, waits_are_answered=True)
         await self.events.emit(_decided(stored, actor, now, "approved", ""))
         return outcome
 

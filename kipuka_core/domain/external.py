@@ -21,7 +21,7 @@ from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import EventHub, Store
 from kipuka_core.domain.remembered import stored_request
 from kipuka_core.domain.template_record import template_der
-from kipuka_core.errors import KipukaError, OutcomeUnknown, PluginFailed, RequestRefused, Unavailable
+from kipuka_core.errors import CaAway, KipukaError, OutcomeUnknown, PluginFailed, RequestRefused, Unavailable
 from kipuka_core.model.asked import Asked
 from kipuka_core.model.certificate import Approved, Issued
 from kipuka_core.model.enrolment import Enrolment
@@ -49,11 +49,12 @@ class ExternalCas:
     store: Store
     events: EventHub
 
-    async def ask(self, approved: Approved) -> Issued | Wait:
+    async def ask(self, approved: Approved, *, forgets: bool = True) -> Issued | Wait:
         """Have a template signed that nobody has been asked for yet.
 
         Issued: the certificate is on record as an answer, and is still to be checked. Wait: the request is on record as
-        pending. Raises RequestRefused when the CA refuses or is away, and Unavailable while the outcome is unknown.
+        pending. Raises RequestRefused when the CA refuses, CaAway when it is away, and Unavailable while the outcome is
+        unknown. ``forgets``: nobody else is asked when it is away, so that the intent is over then.
         """
         enrolment = approved.enrolment
         ca_id = enrolment.label.ca_id
@@ -64,6 +65,10 @@ class ExternalCas:
         except (OutcomeUnknown, PluginFailed) as error:
             await self._look_later(approved, error)
             raise _unknown(enrolment) from error
+        except Unavailable as error:
+            if forgets:
+                await self.store.withdraw_intent(enrolment.request_id)
+            raise ca_away(error) from error
         except RequestRefused:
             await self.store.withdraw_intent(enrolment.request_id)
             raise
@@ -208,6 +213,11 @@ class ExternalCas:
             await self.events.announce(event)
         except KipukaError:
             return  # the store has it, and it takes nothing away from anybody
+
+
+def ca_away(error: Unavailable) -> CaAway:
+    """The same refusal, of which it is known that it is the CA's."""
+    return CaAway(error.reason, retry_after_seconds=error.retry_after_seconds, code=error.code)
 
 
 def asked(approved: Approved, reference: str) -> Asked:

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from kipuka_core.domain.ca_ports import CaBackend
-from kipuka_core.domain.external import ExternalCas
+from kipuka_core.domain.external import ExternalCas, ca_away
 from kipuka_core.domain.facts import enrolment_facts
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.meter import Meter
@@ -43,12 +43,13 @@ class Issuance:
         """What is different about CAs outside this process."""
         return ExternalCas(cas=self.cas, guard=self.guard, store=self.store, events=self.events)
 
-    async def issue(self, approved: Approved, *, operation: str = "") -> Issued | Wait:
+    async def issue(self, approved: Approved, *, operation: str = "", is_last: bool = True) -> Issued | Wait:
         """Return the certificate once its record is durable, or the CA's Wait, which is on record then too.
 
-        ``operation`` is for the event, where it is not the enrolment's.
+        ``operation`` is for the event, where it is not the enrolment's. ``is_last``: no other CA is asked when this one
+        is away.
 
-        Raises PluginFailed, PostcheckFailed or Unavailable; then nothing was recorded and nothing may leave.
+        Raises CaAway, PluginFailed, PostcheckFailed or Unavailable; then nothing was recorded and nothing may leave.
         """
         ca_id = approved.enrolment.label.ca_id
         backend = self.cas[ca_id]
@@ -56,12 +57,18 @@ class Issuance:
         outcome: Issued | Wait
         with self.meter.timed("sign"):
             if backend.external:
-                outcome = await self.external.ask(approved)
+                outcome = await self.external.ask(approved, forgets=is_last)
             else:
-                outcome = await self.guard.call(ca_id, backend.issue, approved, expect=Issued)
+                outcome = await self._sign(ca_id, approved)
         if isinstance(outcome, Wait):
             return outcome
         return await self.finish(outcome, replace(approved, template=template), operation=operation)
+
+    async def _sign(self, ca_id: str, approved: Approved) -> Issued:
+        try:
+            return await self.guard.call(ca_id, self.cas[ca_id].issue, approved, expect=Issued)
+        except Unavailable as error:
+            raise ca_away(error) from error
 
     async def finish(self, issued: Issued, approved: Approved, *, operation: str = "", discards: bool = True) -> Issued:
         """Check what came back, announce and record it. Raises as :meth:`issue`.

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from kipuka_core.domain.authenticate import Authentication
+from kipuka_core.domain.ca_choice import CaChoice
 from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
@@ -18,7 +19,7 @@ from kipuka_core.domain.ports import CsrReader
 from kipuka_core.domain.remembered import RememberedRequests
 from kipuka_core.domain.renewal import RenewalRule
 from kipuka_core.domain.reservations import Reservations
-from kipuka_core.errors import RequestRefused
+from kipuka_core.errors import CaAway, RequestRefused, Unavailable
 from kipuka_core.model.certificate import CaChain, Issued
 from kipuka_core.model.enrolment import Enrolment, EnrolRequest
 from kipuka_core.model.identity import ClientIdentity, Offer
@@ -41,6 +42,7 @@ class Road:
     judge: Judge
     issuance: Issuance
     cas: Mapping[str, CaBackend]
+    choice: CaChoice
     guard: Guard
     meter: Meter = field(default_factory=Meter)
     _running: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -88,26 +90,49 @@ class Road:
         if replayed is not None:
             return replayed
         try:
-            with self.meter.timed("judge"):
-                approved = (await self.assess(enrolment)).outcome()
-            if isinstance(approved, Wait):
-                return await self.remembered.wait(enrolment, approved)
-            return await self.issuance.issue(approved)
+            return await self.have_issued(enrolment)
         except BaseException:
             await self.reservations.release(enrolment)
             raise
 
+    async def have_issued(self, enrolment: Enrolment, *, waits_are_answered: bool = False) -> Issued | Wait:
+        """Judge it and have it issued, by the first CA of the label that is not away.
+
+        ``waits_are_answered``: a person has approved it.
+        """
+        away: CaAway | None = None
+        for placed in self.choice.places(enrolment):
+            with self.choice.watched(placed.label.ca_id) as seen:
+                try:
+                    with self.meter.timed("judge"):
+                        approved = (await self.assess(placed)).outcome(waits_are_answered=waits_are_answered)
+                    if isinstance(approved, Wait):
+                        return await self.remembered.wait(enrolment, approved)
+                    is_only = not self.choice.is_group(enrolment.label)
+                    outcome = await self.issuance.issue(approved, is_last=is_only)
+                except CaAway as error:
+                    seen.was_away()
+                    if not self.choice.is_group(enrolment.label):
+                        raise
+                    away = error
+                else:
+                    seen.has_answered()
+                    return outcome
+        await self.issuance.store.withdraw_intent(enrolment.request_id)
+        raise away or Unavailable("no certification authority can be reached now; repeat the request later")
+
     async def assess(self, enrolment: Enrolment) -> Assessment:
         """The renewal rule, the core rules and every policy; also what the dry run and an approval go through."""
-        chain = await self.chain(enrolment.label)
         if enrolment.operation is Operation.SIMPLEREENROLL:
-            enrolment = replace(enrolment, renewing=await self.renewal.check(enrolment, chain))
-        backend = self.cas[enrolment.label.ca_id]
+            renewing = await self.renewal.check(enrolment, await self.chain(self.choice.home(enrolment.label)))
+            enrolment = replace(enrolment, renewing=renewing)
+        ca_id = self.choice.one_of(enrolment.label)
+        backend, chain = self.cas[ca_id], await self.choice.chain_of(ca_id)
         return await self.judge.assess(enrolment, chain.issuing, backend.longest_validity, backend.may_set)
 
     async def chain(self, label: Label) -> CaChain:
-        """The certificates of the label's CA, as they are now."""
-        return await self.guard.call(label.ca_id, self.cas[label.ca_id].chain, expect=CaChain)
+        """The certificates of the label's CA, as they are now; of a group, those of every member that answers."""
+        return await self.choice.chain(label)
 
     async def drain(self) -> None:
         """Wait until every request that was begun has its answer on record."""

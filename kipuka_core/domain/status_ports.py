@@ -35,6 +35,14 @@ class StatusStore(Protocol):
         """What has changed after this number, oldest first; certificates that ended before ``ended_since`` left out."""
         ...
 
+    async def told_change(self, issuer_key_id: str) -> int:
+        """Up to which change the external CA that issued has been told."""
+        ...
+
+    async def note_told(self, issuer_key_id: str, change: int) -> None:
+        """It knows up to this change now."""
+        ...
+
     async def recorded_status(self, issuer_key_id: str, serial_hex: str) -> RecordedStatus | None:
         """The status of one certificate, or None for one that is not on record. Cheap."""
         ...

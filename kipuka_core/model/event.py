@@ -128,6 +128,17 @@ class CertificateDiscarded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationForwarded(Event):
+    """The external CA that issued was told of a revocation; ``done`` is false where it refused."""
+
+    name: ClassVar[str] = "revocation_forwarded"
+
+    ca_id: str
+    serial: str
+    done: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientLockedOut(Event):
     """Too many wrong secrets: the pair of address and entity (or the whole address) is locked for a while."""
 

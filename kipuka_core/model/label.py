@@ -76,5 +76,7 @@ class Label:
     approval: bool = False
     """Every request waits for a person."""
     retry_after_seconds: int = 60
+    group_id: str = ""
+    """The group that ``ca_id`` was chosen from, on the way of one request."""
     csr_attributes: tuple[str, ...] = ()
     """OIDs advertised beyond what the policies say."""

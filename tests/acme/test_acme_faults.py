@@ -17,13 +17,16 @@ from tests.acme.pebble import running_pebble
 
 STEPS = ("/nonce-plz", "/order-plz", "/my-order/", "/authZ/", "/chalZ/", "/finalize-order/", "/certZ/")
 """Where pebble's road goes along, once there is an account."""
+_ALL_THAT_IS_NEEDED = (
+    b'{"status": "pending", "finalize": "https://127.0.0.1/x", "identifier": {"type": "dns", "value": "x"}, "x": "%s"}'
+)
 GARBAGE: dict[str, Reply] = {
     "HTML": Reply(200, b"<html>Welcome</html>", {"Content-Type": "text/html", "Location": "https://127.0.0.1/x"}),
     "a list": Reply(201, b"[]", {"Location": "https://127.0.0.1/x"}),
     "an empty object": Reply(201, b"{}", {"Location": "https://127.0.0.1/x"}),
     "nothing": Reply(200),
     "deep": Reply(201, b"[" * 60_000, {"Location": "https://127.0.0.1/x"}),
-    "too long": Reply(201, b'{"status": "valid", "x": "' + b"x" * 70_000 + b'"}'),
+    "too long": Reply(201, _ALL_THAT_IS_NEEDED % (b"x" * 70_000), {"Location": "https://127.0.0.1/x"}),
     "compressed": Reply(200, gzip.compress(b"{}"), {"Content-Encoding": "gzip"}),
     "a redirect": Reply(302, b"", {"Location": "https://127.0.0.1/elsewhere"}),
     "a page of an error": Reply(502, b"<html>Bad gateway</html>", {"Content-Type": "text/html"}),

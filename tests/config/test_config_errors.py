@@ -16,6 +16,7 @@ ConfigOf = Callable[..., Config]
 ProblemsOf = Callable[[str], list[str]]
 
 FILE = Path("/conf/kipuka.toml")
+GROUP = '[[ca]]\nid = "one"\n[[ca_group]]\nid = "all"\n'
 LABEL = '[[est.label]]\nname = "factory"\n'
 CA = '[[ca]]\nid = "one"\n'
 
@@ -141,8 +142,20 @@ ONE_LINE = {
     '[[est.label]]\nname = ""': 'est.label[0].name: "" must match ',
     '[[est.label]]\nname = "simpleenroll"': 'est.label[0].name: "simpleenroll" must match ',
     '[[est.label]]\nname = "renewal-info"': 'est.label[0].name: "renewal-info" must match ',
-    f'{LABEL}ca = "two"': 'est.label[0].ca: there is no [[ca]] with the id "two"; known: default',
-    f'{CA}{LABEL}ca = "default"': 'est.label[0].ca: there is no [[ca]] with the id "default"; known: one',
+    f'{LABEL}ca = "two"': 'est.label[0].ca: there is no [[ca]] or [[ca_group]] with the id "two"; known: default',
+    f'{GROUP}members = ["one", "two"]': 'ca_group[0].members: there is no [[ca]] with the id "two"; known: one',
+    f'{GROUP}members = ["one", "one"]': 'ca_group[0].members: "one" is there twice',
+    f"{GROUP}members = []": "ca_group[0].members: must not be empty",
+    f'{GROUP}members = ["one"]\nweights = {{one = 2}}': 'ca_group[0].weights: has no effect: set strategy = "weighted"',
+    f'{GROUP}members = ["one"]\nstrategy = "weighted"\nweights = {{two = 2}}': (
+        'ca_group[0].weights: "two" is not one of members'
+    ),
+    '[[ca]]\nid = "one"\n[[ca_group]]\nid = "one"\nmembers = ["one"]': (
+        'ca_group[0].id: "one" is the id of a [[ca]] or another group too'
+    ),
+    f'{CA}{LABEL}ca = "default"': (
+        'est.label[0].ca: there is no [[ca]] or [[ca_group]] with the id "default"; known: one'
+    ),
     f'{LABEL}accept_from = ["factori"]': (
         'est.label[0].accept_from: there is no label "factori"; did you mean "factory"?'
     ),

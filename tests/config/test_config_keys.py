@@ -138,12 +138,21 @@ ITEM_KEYS: dict[str, tuple[object, str, object]] = {
     "est.label.allow_name_change": (False, "allow_name_change = true", True),
     "est.label.approval": (False, "approval = true", True),
     "ca.give_up_after": (604_800, 'give_up_after = "1d"', 86_400),
+    "ca_group.strategy": ("ordered", 'strategy = "round-robin"', "round-robin"),
+    "ca_group.weights": ({}, 'strategy = "weighted"\nweights = {default = 2}', {"default": 2}),
+    "ca_group.failures": (3, "failures = 5", 5),
+    "ca_group.cool_down": (30, 'cool_down = "2m"', 120),
     "ca.backend": ("local", 'backend = "acme"', "acme"),
     "ca.is_default": (False, "is_default = true", True),
     "audit.sink.use": ("jsonl", 'use = "syslog"', "syslog"),
     "audit.sink.required": (True, "required = false", False),
 }
-REQUIRED_IN_ITEMS = {"est.label": 'name = "factory"', "ca": 'id = "one"', "audit.sink": ""}
+REQUIRED_IN_ITEMS = {
+    "est.label": 'name = "factory"',
+    "ca": 'id = "one"',
+    "audit.sink": "",
+    "ca_group": 'id = "all"\nmembers = ["default"]',
+}
 # keys without their feature
 UNAVAILABLE_AT_LABELS = ("serverkeygen", "fullcmc", "ra_clients")
 
@@ -205,7 +214,7 @@ def test_bearer_tokens_are_read(config_of: ConfigOf) -> None:
 
 def test_no_key_is_without_a_test() -> None:
     tested = {*KEYS, *ITEM_KEYS, *(f"est.label.{key}" for key in UNAVAILABLE_AT_LABELS)}
-    elsewhere = {"est.label.name", "ca.id", "auth.NAME.use", "policy.NAME.use"}
+    elsewhere = {"est.label.name", "ca.id", "ca_group.id", "ca_group.members", "auth.NAME.use", "policy.NAME.use"}
     elsewhere |= {"admin.token", *(f"admin.token.{key}" for key in ("name", "role", "env", "file"))}  # below
     known = {f"{table.path}.{key}" for table in tables({}) for key in table.keys}
     assert known - elsewhere - tested == set()

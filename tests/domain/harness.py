@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from kipuka_core.domain.approval import Approvals
 from kipuka_core.domain.authenticate import Authentication
+from kipuka_core.domain.ca_choice import CaChoice
+from kipuka_core.domain.ca_groups import CaGroup
 from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.issuance import Issuance
@@ -120,7 +122,8 @@ class AllowAll(Policy):
 
 def _label(name: str, **fields: Any) -> Label:
     rules = EnrollmentRules(**fields.pop("rules", {}))
-    return Label(name=name, ca_id="default", rules=rules, auth_order=(("test",),), **fields)
+    values: dict[str, Any] = {"ca_id": "default", "auth_order": (("test",),)} | fields
+    return Label(name=name, rules=rules, **values)
 
 
 @dataclass
@@ -136,6 +139,8 @@ class Harness:
     authenticators: dict[str, Authenticator] = field(default_factory=dict)
     timeout_seconds: float = 5.0
     accept_unrecorded: bool = False
+    more_cas: dict[str, CaBackend] = field(default_factory=dict)
+    groups: dict[str, CaGroup] = field(default_factory=dict)
 
     def label(self, name: str = "", **fields: Any) -> Label:
         """Define a label (``rules={…}`` are its enrollment rules)."""
@@ -152,7 +157,7 @@ class Harness:
 
     @property
     def road(self) -> Road:
-        cas = {"default": self.ca}
+        cas = {"default": self.ca, **self.more_cas}
         return Road(
             authentication=Authentication(
                 authenticators=self.authenticators or {"test": ByPassword(self.store)},
@@ -168,6 +173,7 @@ class Harness:
             judge=Judge(self.policies, self.guard),
             issuance=Issuance(cas, self.guard, self.store, self.events),
             cas=cas,
+            choice=CaChoice(cas=cas, guard=self.guard, groups=self.groups),
             guard=self.guard,
         )
 

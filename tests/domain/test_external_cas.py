@@ -16,6 +16,7 @@ from kipuka_core.domain.external import poll_pause_seconds
 from kipuka_core.domain.judge import NamedPolicy
 from kipuka_core.domain.ports import Policy
 from kipuka_core.domain.pursuit import Pursuit
+from kipuka_core.domain.telling import RevocationTeller
 from kipuka_core.errors import (
     Conflict,
     CsrRefused,
@@ -32,6 +33,8 @@ from kipuka_core.model.administrator import Administrator, Role
 from kipuka_core.model.asked import Asked
 from kipuka_core.model.certificate import Approved, CaChain, CaProfile, Issued, Template
 from kipuka_core.model.enrolment import Enrolment
+from kipuka_core.model.event import CertificateRevoked
+from kipuka_core.model.fingerprints import issuer_key_id
 from kipuka_core.model.record import RequestState, StoredRequest
 from kipuka_core.model.verdict import Allow, Verdict, Wait
 from kipuka_core.testing.pki import make_csr, make_key, make_root, name
@@ -557,3 +560,64 @@ async def test_a_ca_in_this_process_cannot_wait(harness: Harness) -> None:
     harness.ca = Waits(harness.ca.authority)
     with pytest.raises(PluginFailed):
         await harness.enrol(token=await harness.otp())
+
+
+# -- revocations are told ----------------------------------------------------------------------------------------------
+async def _revoke(harness: Harness, certificate: x509.Certificate, reason: int = 1) -> None:
+    await harness.store.revoke_certificate(
+        issuer_key_id(harness.ca.authority.certificate),
+        f"{certificate.serial_number:x}",
+        reason=reason,
+        now=harness.now,
+        event=CertificateRevoked(time=harness.now, serial=f"{certificate.serial_number:x}", ca_id="default"),
+    )
+
+
+def teller_of(harness: Harness) -> RevocationTeller:
+    cas = {"default": harness.ca}
+    return RevocationTeller(cas=cas, guard=harness.guard, store=harness.store, events=harness.events)
+
+
+async def test_what_is_revoked_here_is_revoked_there_once(harness: Harness) -> None:
+    harness.ca = ca = RemoteCa(harness)
+    first, second = [await harness.enrol(token=await harness.otp()) for _ in range(2)]
+    await teller_of(harness).look(harness.now)
+    assert ca.revoked == []
+    await _revoke(harness, first)
+    for _ in range(3):
+        await teller_of(harness).look(harness.now)  # another process, or after a restart
+    assert ca.revoked == [first]
+    await _revoke(harness, second)
+    await teller_of(harness).look(harness.now)
+    assert ca.revoked == [first, second]
+    assert [each.as_dict()["done"] for each in harness.sink.events if each.name == "revocation_forwarded"] == [True] * 2
+
+
+async def test_a_ca_that_is_away_is_told_later_and_one_that_refuses_is_not_asked_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Exception] = [Unavailable("away"), NotAllowed("it is not ours")]
+    asked_for: list[x509.Certificate] = []
+
+    async def revoke(certificate: x509.Certificate, _reason: int) -> None:
+        asked_for.append(certificate)
+        raise answers.pop(0)
+
+    harness.ca = ca = RemoteCa(harness)
+    certificate = await harness.enrol(token=await harness.otp())
+    await _revoke(harness, certificate)
+    monkeypatch.setattr(ca, "revoke", revoke)
+    teller = teller_of(harness)
+    for seconds in (0, 29, 1, 60, 60):
+        harness.now += timedelta(seconds=seconds)
+        await teller.look(harness.now)
+    assert asked_for == [certificate] * 2
+    (event,) = [each.as_dict() for each in harness.sink.events if each.name == "revocation_forwarded"]
+    assert (event["done"], event["reason"]) == (False, "it is not ours")
+
+
+async def test_a_ca_that_cannot_revoke_is_not_told(harness: Harness) -> None:
+    harness.ca = ca = RemoteCa(harness, revokes=False)
+    await _revoke(harness, await harness.enrol(token=await harness.otp()))
+    await teller_of(harness).look(harness.now)
+    assert ca.revoked == []

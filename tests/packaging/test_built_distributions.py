@@ -140,6 +140,7 @@ def test_the_installed_kipuka_hsm_makes_a_key_in_a_token(installed: Callable[[st
 
 def test_the_installed_kipuka_acme_says_what_a_ca_lacks(installed: Callable[[str], Path], tmp_path: Path) -> None:
     """Without a CA to ask: it is loaded, and looks at its settings."""
+    (tmp_path / "state").mkdir(mode=0o700)
     toml = tmp_path / "kipuka.toml"
     toml.write_text(
         '[plugins]\nenable = ["acme"]\n[server]\nstate_dir = "state"\n'

@@ -18,7 +18,7 @@ _FILLED_IN = {
     "est.label.name",
 }
 """Keys without a default that a usual file has."""
-_LEFT_OUT = {"ca", "admin.token", "auth.NAME", "policy.NAME"}
+_LEFT_OUT = {"ca", "ca_group", "admin.token", "auth.NAME", "policy.NAME"}
 """Tables that a usual file does without; they are shown commented out."""
 
 

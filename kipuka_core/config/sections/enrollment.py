@@ -111,7 +111,9 @@ class EstLabel(Enrollment):
 
     name: str = Field(description="The path segment. Never the name of an operation.", examples=["factory"])
     ca: CaId | None = Field(
-        default=None, description="The `id` of the `[[ca]]` that signs. Absent: the default one.", examples=["default"]
+        default=None,
+        description="The `id` of the `[[ca]]` or `[[ca_group]]` that signs. Absent: the default CA.",
+        examples=["default"],
     )
     auth: AuthOrder | None = Field(
         default=None, description="As `order` in `[auth]`, which holds when this is absent.", examples=[["mtls"]]

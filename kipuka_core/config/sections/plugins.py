@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from kipuka_core.config.section import OpenSection, Section
 from kipuka_core.config.values import AuthOrder, CaId, Count, ProviderName, Switch
 from kipuka_core.hooks.durations import Duration
+from kipuka_core.model.ca_group import Strategy
 
 _WEEK_SECONDS = 7 * 86_400
 PluginSettings = dict[str, Any]
@@ -32,6 +33,29 @@ class Ca(OpenSection):
             "An external CA that has not decided a request for so long is not asked about it any more: the request is "
             "refused, or held for a person where the CA may have issued."
         ),
+    )
+
+
+class CaGroup(Section):
+    """Several CAs for one purpose. A label names it as its `ca`; a member that is away is left alone for a while.
+
+    A request goes to a second member only when the first has surely not issued.
+    """
+
+    id: CaId = Field(description="What labels call it. No `[[ca]]` has the same.", examples=["issuing"])
+    members: Annotated[tuple[CaId, ...], Field(min_length=1)] = Field(
+        description="The `id` of each `[[ca]]`, in order.", examples=[["first", "second"]]
+    )
+    strategy: Strategy = Field(
+        default=Strategy.ORDERED,
+        description="`ordered`: the first that is not away. `round-robin`: in turn. `weighted`: in turn, by `weights`.",
+    )
+    weights: dict[CaId, Annotated[int, Field(ge=1, le=1000)]] = Field(
+        default={}, description="For `weighted`: how often a member is asked first; 1 where it is not named."
+    )
+    failures: Count = Field(default=3, description="A member that has failed so often in a row is away.")
+    cool_down: Duration = Field(
+        default=30, description="So long a member that is away is left alone; then one request tries it."
     )
 
 

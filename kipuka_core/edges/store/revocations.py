@@ -11,11 +11,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kipuka_core.edges.store.moments import from_micros, from_micros_or_none, to_micros
-from kipuka_core.edges.store.tables import certificates, crls, revocation_changes
+from kipuka_core.edges.store.tables import ca_told, certificates, crls, revocation_changes
 from kipuka_core.edges.store.writer import Batch
 from kipuka_core.model.record import CertificateStatus
 from kipuka_core.model.status import CrlFacts, PublishedCrl, RecordedStatus, RevocationState, StatusChange
@@ -47,6 +47,9 @@ _REPLACE = (
     .where(crls.c.issuer_key_id == bindparam("the_issuer_key_id"), crls.c.number == bindparam("the_number_before"))
     .values({column.name: bindparam(column.name) for column in crls.c})
 )
+
+_TOLD = select(ca_told.c.change).where(ca_told.c.issuer_key_id == bindparam("the_issuer"))
+_TELL = update(ca_told).where(ca_told.c.issuer_key_id == bindparam("the_issuer")).values(change=bindparam("the_change"))
 
 
 def count_change(connection: Connection, issuer_key_id: str) -> int:
@@ -84,6 +87,19 @@ def status_changes(batch: Batch, issuer_key_id: str, *, after: int, ended_since:
         )
         for serial_hex, not_after, change, status, revoked_at, reason in batch.connection.execute(_CHANGED, parameters)
     ]
+
+
+def told_change(batch: Batch, issuer_key_id: str) -> int:
+    """See :meth:`kipuka_core.domain.status_ports.StatusStore.told_change`."""
+    found = batch.connection.execute(_TOLD, {"the_issuer": issuer_key_id}).scalar()
+    return 0 if found is None else int(found)
+
+
+def note_told(batch: Batch, issuer_key_id: str, change: int) -> None:
+    """See :meth:`kipuka_core.domain.status_ports.StatusStore.note_told`."""
+    told = {"the_issuer": issuer_key_id, "the_change": change}
+    if not batch.connection.execute(_TELL, told).rowcount:
+        batch.connection.execute(insert(ca_told).values(issuer_key_id=issuer_key_id, change=change))
 
 
 def recorded_status(batch: Batch, issuer_key_id: str, serial_hex: str) -> RecordedStatus | None:

@@ -217,6 +217,14 @@ class SqlStore(AdministrationQueries):
             partial(revocations.status_changes, issuer_key_id=issuer_key_id, after=after, ended_since=ended_since)
         )
 
+    async def told_change(self, issuer_key_id: str) -> int:
+        """See :class:`kipuka_core.domain.status_ports.StatusStore`."""
+        return await self._read(partial(revocations.told_change, issuer_key_id=issuer_key_id))
+
+    async def note_told(self, issuer_key_id: str, change: int) -> None:
+        """See :class:`kipuka_core.domain.status_ports.StatusStore`."""
+        await self._write(partial(revocations.note_told, issuer_key_id=issuer_key_id, change=change))
+
     async def recorded_status(self, issuer_key_id: str, serial_hex: str) -> RecordedStatus | None:
         """See :class:`kipuka_core.domain.status_ports.StatusStore`."""
         return await self._look_up(

@@ -210,6 +210,13 @@ otp_reservations = Table(
     CheckConstraint("(lease_expires_at IS NULL) = (kept_for IS NOT NULL)", name="leased_or_kept"),
 )
 
+ca_told = Table(
+    "ca_told",
+    metadata,
+    Column("issuer_key_id", String, primary_key=True),
+    Column("change", BigInteger, nullable=False),  # up to which change of status the external CA knows
+)
+
 auth_failures = Table(
     "auth_failures",
     metadata,
