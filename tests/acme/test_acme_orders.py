@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kipuka_core import ConfigurationError, CsrRefused, NotIssued, Unavailable
+from kipuka_core import ConfigurationError, CsrRefused, NotAllowed, NotIssued, Unavailable
 from kipuka_core.testing.contracts.ca_backend import asked, check_as_approved
 from kipuka_core.testing.pki import make_csr, make_key, make_root, name
 from tests.acme.acme_kit import ALWAYS_VALID, approve, followed, issued, opened, ordered
@@ -145,6 +145,9 @@ async def test_a_reason_that_the_ca_does_not_take_is_left_out(tmp_path: Path, mi
     misbehaving.rule = rule
     async with opened(tmp_path, misbehaving.table(http_webroot=".")) as backend:
         certificate = await issued(backend, await approve(backend))
+        with pytest.raises(NotAllowed):
+            await backend.revoke(certificate, 6)  # a hold, which would be for ever
+        assert misbehaving.pebble.certificate_status(certificate) == "Valid"
         await backend.revoke(certificate, 9)
     assert misbehaving.pebble.certificate_status(certificate) == "Revoked"
 
@@ -153,7 +156,7 @@ async def test_a_certificate_of_another_account_is_not_revoked(tmp_path: Path, p
     async with opened(tmp_path / "one", pebble.table(http_webroot=str(tmp_path))) as backend:
         certificate = await issued(backend, await approve(backend))
     async with opened(tmp_path / "other", pebble.table()) as backend:
-        with pytest.raises(Unavailable, match="the certification authority does not revoke it: "):
+        with pytest.raises(NotAllowed, match="the certification authority refuses: "):
             await backend.revoke(certificate, 1)
     assert pebble.certificate_status(certificate) == "Valid"
 

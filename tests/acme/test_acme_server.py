@@ -100,6 +100,18 @@ def test_a_ca_that_stands_still_is_503_and_then_all_is_well(tmp_path: Path) -> N
             assert system.issued_to(NAME) == 1
 
 
+def test_what_is_revoked_here_is_revoked_at_the_ca(tmp_path: Path) -> None:
+    with running_pebble(tmp_path / "pebble", environment=ALWAYS_VALID) as pebble:
+        site = make_site(tmp_path / "site", pebble, http_listen=f"127.0.0.1:{free_port()}")
+        with serving(site) as system:
+            answer = system.client().enrol(csr_for(), user=NAME, password=system.otp(NAME))
+            certificate = answer.certificate()
+            site.kipuka("certs", "revoke", f"{certificate.serial_number:x}", "--reason", "keyCompromise")
+            wait_until(
+                lambda: pebble.certificate_status(certificate) == "Revoked", what=system.server.log_file.read_text
+            )
+
+
 def test_the_account_key_is_in_no_log(tmp_path: Path, dns_pebble: tuple[Pebble, Dns]) -> None:
     pebble, _ = dns_pebble
     site = make_site(tmp_path / "site", pebble, http_listen=f"127.0.0.1:{pebble.http_port}")

@@ -115,12 +115,12 @@ class AcmeCa(CaBackend):
             return await self._forward(asked, time.monotonic() + self._services.call_timeout_seconds / 2)
 
     async def revoke(self, certificate: x509.Certificate, reason: int) -> None:
-        """RFC 8555 7.6, with the account's key. Raises Unavailable where the CA cannot be told, or does not listen."""
+        """RFC 8555 7.6, with the account's key. Raises NotAllowed for the CA's refusal, Unavailable where it is away."""
         try:
             async with self._in_time():
                 await self._client.revoke(certificate, reason)
         except Problem as problem:
-            raise Unavailable(f"the certification authority does not revoke it: {problem.text}") from problem
+            raise refusal(problem) from problem
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from kipuka_acme.problems import Problem
 from kipuka_acme.session import Session, shaped
 from kipuka_acme.shapes import Authorization, Identifier, Located, Order
 
-_UNSPECIFIED = 0
+_UNSPECIFIED, _CERTIFICATE_HOLD = 0, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class Client:
         try:
             await self._account.post(url, payload)
         except Problem as problem:
-            if problem.kind == "badRevocationReason" and reason != _UNSPECIFIED:
-                # That it is revoked matters more than the word for it.
+            if problem.kind == "badRevocationReason" and reason not in {_UNSPECIFIED, _CERTIFICATE_HOLD}:
+                # That it is revoked matters more than the word for it; but a hold is no revocation for ever.
                 await self.revoke(certificate, _UNSPECIFIED)
             elif problem.kind != "alreadyRevoked":
                 raise
