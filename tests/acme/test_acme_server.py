@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kipuka_core.testing.client import Answer
 from kipuka_core.testing.pki import make_csr, make_key
 from kipuka_core.testing.server import running_server, wait_until
 from tests.acme.acme_kit import ALWAYS_VALID
@@ -28,6 +29,18 @@ def dns_pebble(tmp_path: Path) -> Iterator[tuple[Pebble, Dns]]:
 
 def csr_for(name: str = NAME) -> bytes:
     return make_csr(make_key(), name, [f"dns:{name}"])
+
+
+def enrol(system: System, csr: bytes, token: str, name: str = NAME) -> Answer:
+    """As a device does: it comes back while it is told to wait."""
+    answers: list[Answer] = []
+
+    def settled() -> bool:
+        answers.append(system.client().enrol(csr, user=name, password=token))
+        return answers[-1].status != 202
+
+    wait_until(settled)
+    return answers[-1]
 
 
 def test_a_device_waits_for_its_zone_and_a_killed_server_goes_on(
@@ -64,7 +77,7 @@ def test_a_device_waits_for_its_zone_and_a_killed_server_goes_on(
 def test_what_the_ca_refuses_is_refused_in_its_words(tmp_path: Path, dns_pebble: tuple[Pebble, Dns]) -> None:
     pebble, _ = dns_pebble
     with serving(make_site(tmp_path / "site", pebble, http_listen=f"127.0.0.1:{free_port()}")) as system:
-        answer = system.client().enrol(csr_for(), user=NAME, password=system.otp(NAME))
+        answer = enrol(system, csr_for(), system.otp(NAME))
         assert answer.status == 403, answer.text
         assert "the certification authority refuses: " in answer.text
         assert system.issued_to(NAME) == 0
@@ -104,7 +117,7 @@ def test_what_is_revoked_here_is_revoked_at_the_ca(tmp_path: Path) -> None:
     with running_pebble(tmp_path / "pebble", environment=ALWAYS_VALID) as pebble:
         site = make_site(tmp_path / "site", pebble, http_listen=f"127.0.0.1:{free_port()}")
         with serving(site) as system:
-            answer = system.client().enrol(csr_for(), user=NAME, password=system.otp(NAME))
+            answer = enrol(system, csr_for(), system.otp(NAME))
             certificate = answer.certificate()
             site.kipuka("certs", "revoke", f"{certificate.serial_number:x}", "--reason", "keyCompromise")
             wait_until(
@@ -116,7 +129,7 @@ def test_the_account_key_is_in_no_log(tmp_path: Path, dns_pebble: tuple[Pebble, 
     pebble, _ = dns_pebble
     site = make_site(tmp_path / "site", pebble, http_listen=f"127.0.0.1:{pebble.http_port}")
     with serving(site) as system:
-        assert system.client().enrol(csr_for(), user=NAME, password=system.otp(NAME)).status == 200
+        assert enrol(system, csr_for(), system.otp(NAME)).status == 200
         log = system.server.log_file.read_text(encoding="utf-8")
     lines = (site.directory / "state/acme/pebble/account-key.pem").read_text(encoding="ascii").splitlines()
     assert len(lines) > 3

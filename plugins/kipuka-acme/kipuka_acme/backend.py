@@ -115,7 +115,7 @@ class AcmeCa(CaBackend):
             return await self._forward(asked, time.monotonic() + self._services.call_timeout_seconds / 2)
 
     async def revoke(self, certificate: x509.Certificate, reason: int) -> None:
-        """RFC 8555 7.6, with the account's key. Raises NotAllowed where the CA refuses, Unavailable where it is away."""
+        """RFC 8555 7.6, by the account's key. Raises NotAllowed where the CA refuses, Unavailable where it is away."""
         try:
             async with self._in_time():
                 await self._client.revoke(certificate, reason)
