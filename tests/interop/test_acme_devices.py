@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from kipuka_core.testing.pki import key_pem, make_csr, make_key
-from kipuka_core.testing.server import RunningServer, running_server
+from kipuka_core.testing.server import RunningServer, running_server, wait_until
 from tests.acme.acme_site import make_site
 from tests.acme.pebble import Pebble, running_pebble
 from tests.interop.programs import run
@@ -39,6 +39,19 @@ def _is_pebbles(certificate: x509.Certificate, pebble: Pebble) -> None:
     issuing, _ = x509.load_pem_x509_certificates(pebble.chain_file.read_bytes())
     certificate.verify_directly_issued_by(issuing)
     assert pebble.certificate_status(certificate) == "Valid"
+
+
+def _asked(*curl: str | Path, cwd: Path) -> bytes:
+    """What curl gets, once it is not told to wait (202)."""
+    answers: list[bytes] = []
+
+    def is_there() -> bool:
+        status = run(*curl, "-o", "answer", "-w", "%{http_code}", cwd=cwd).stdout
+        answers.append((cwd / "answer").read_bytes())
+        return status == b"200"
+
+    wait_until(is_there)
+    return answers[-1]
 
 
 @pytest.mark.parametrize(("key_type", "size"), [("ecdsa", "256"), ("rsa", "2048")])
@@ -80,11 +93,11 @@ def test_curl_enrols_and_renews(server: RunningServer, pebble: Pebble, tmp_path:
     ]  # fmt: skip
 
     token = server.deployment.otp(name)
-    answer = run(*curl, "-u", f"{name}:{token}", f"{server.est_url}/simpleenroll", cwd=tmp_path).stdout
+    answer = _asked(*curl, "-u", f"{name}:{token}", f"{server.est_url}/simpleenroll", cwd=tmp_path)
     (first,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
     (tmp_path / "device.pem").write_bytes(first.public_bytes(Encoding.PEM))
     mine = ["--cert", "device.pem", "--key", "device.key"]
-    answer = run(*curl, *mine, f"{server.est_url}/simplereenroll", cwd=tmp_path).stdout
+    answer = _asked(*curl, *mine, f"{server.est_url}/simplereenroll", cwd=tmp_path)
     (second,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
 
     assert first.serial_number != second.serial_number
