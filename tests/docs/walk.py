@@ -67,19 +67,22 @@ class Walk:
                 continue
             if block.language == "toml" and block.file_name != "pyproject.toml":
                 continue  # a piece of configuration
-            if block.file_name:
-                (self._where / block.file_name).write_text(block.text, encoding="utf-8")
-                if block.file_name == "pyproject.toml":
-                    self._install(tomllib.loads(block.text))
-            elif block.language == "python":
-                self._run([sys.executable, "-W", "error", "-c", block.text], block)
-            elif block.language == "sh" and block.text.startswith("kipuka serve"):
-                self._serve(block)
-            elif block.language == "sh" and block.text.startswith("cfssl serve"):
-                self._serve_cfssl(block)
-            elif block.language == "sh":
-                self._run(["bash", "-euo", "pipefail", "-c", self._script(block)], block)
+            self._do(block)
         self._load_plugins(page)
+
+    def _do(self, block: Block) -> None:
+        if block.file_name:
+            (self._where / block.file_name).write_text(block.text, encoding="utf-8")
+            if block.file_name == "pyproject.toml":
+                self._install(tomllib.loads(block.text))
+        elif block.language == "python":
+            self._run([sys.executable, "-W", "error", "-c", block.text], block)
+        elif block.text.startswith("kipuka serve"):
+            self._serve(block)
+        elif block.text.startswith("cfssl serve"):
+            self._serve_cfssl(block)
+        else:
+            self._run(["bash", "-euo", "pipefail", "-c", self._script(block)], block)
 
     def _script(self, block: Block) -> str:
         text = block.text

@@ -19,7 +19,7 @@ from tests.packaging.example import EXAMPLES, ROOT, Example
 
 pytestmark = pytest.mark.interop
 
-_PLUGINS = tuple(ROOT / "plugins" / name for name in ("kipuka-cfssl", "kipuka-hsm", "kipuka-vault"))
+_PLUGINS = tuple(ROOT / "plugins" / name for name in ("kipuka-acme", "kipuka-cfssl", "kipuka-hsm", "kipuka-vault"))
 _SOURCES = (ROOT, *_PLUGINS, *(example.source for example in EXAMPLES))
 _INSTALL_SECONDS = 600
 
@@ -146,6 +146,22 @@ def test_the_installed_plugins_bring_their_ca_backends(installed: Callable[[str]
     )
 
     assert {b"cfssl", b"vault"} <= set(run(installed("python"), "-c", code, cwd=tmp_path).stdout.split())
+
+
+def test_the_installed_kipuka_acme_says_what_a_ca_lacks(installed: Callable[[str], Path], tmp_path: Path) -> None:
+    """Without a CA to ask: it is loaded, and looks at its settings."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    toml = tmp_path / "kipuka.toml"
+    toml.write_text(
+        '[plugins]\nenable = ["acme"]\n[server]\nstate_dir = "state"\n'
+        '[tls]\nmaterial = "self"\n[tls.client_auth]\nmode = "none"\n'
+        '[[ca]]\nid = "public"\nbackend = "acme"\ndirectory = "https://acme.example/directory"\nchain = "none.pem"\n'
+    )
+
+    done = run(installed("kipuka"), "check", env={"KIPUKA_CONFIG": str(toml)}, check=False)
+
+    assert done.returncode != 0
+    assert b"ca.public.chain: " in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

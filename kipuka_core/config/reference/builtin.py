@@ -19,7 +19,7 @@ _TABLES = {
 _SHORT_NAMES = {"key_store.pkcs11": "hsm"}
 _DESCRIBED_BY_THE_CORE = {"tls.files"}
 """It reads ``[tls]`` itself."""
-SISTER_PLUGINS = ("cfssl", "hsm", "vault")
+SISTER_PLUGINS = ("acme", "cfssl", "hsm", "vault")
 """Entry points of the distributions that are developed beside this one: the generated pages describe them too."""
 
 

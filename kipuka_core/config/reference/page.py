@@ -13,7 +13,7 @@ _HEAD = """\
 # Configuration: `kipuka.toml`
 
 Generated from the models in `kipuka_core/config` and from the settings of the built-in plugins and
-of its sisters (`kipuka-cfssl`, `kipuka-hsm`, `kipuka-vault`) by `make docs`; do not edit.
+of those under `plugins/` by `make docs`; do not edit.
 
 kipuka reads one file: the one named by `KIPUKA_CONFIG`, else `./kipuka.toml`, else `/etc/kipuka/kipuka.toml`. A file
 that holds only this is a whole configuration:
