@@ -8,9 +8,10 @@ breaks, and whenever: nothing is asked for twice, and what was issued is found a
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -36,6 +37,7 @@ FIRST_POLL_SECONDS = 5
 LONGEST_POLL_SECONDS = 3600
 _STEPS = 20
 """How often a CA may say "at once" before it is made to wait."""
+_ticks = time.monotonic
 _CESSATION_OF_OPERATION = 5
 _OUTCOMES: tuple[type[Issued | Wait], ...] = (Issued, Wait)
 
@@ -81,6 +83,7 @@ class ExternalCas:
         """
         enrolment = approved.enrolment
         ca_id = enrolment.label.ca_id
+        began = _ticks()
         for step in range(_STEPS):
             if isinstance(outcome, Issued):
                 der = outcome.certificate.public_bytes(serialization.Encoding.DER)
@@ -88,7 +91,8 @@ class ExternalCas:
                 return outcome
             pending = outcome
             is_at_once = pending.retry_after_seconds == 0 and step < _STEPS - 1
-            wait = await self._note(approved, pending, is_at_once=is_at_once, polls=polls)
+            now = enrolment.time + timedelta(seconds=_ticks() - began + self.guard.timeout_seconds)
+            wait = await self._note(approved, pending, now, is_at_once=is_at_once, polls=polls)
             if not is_at_once:
                 return wait
             question = asked(approved, pending.reference)
@@ -96,7 +100,7 @@ class ExternalCas:
                 outcome = await self.guard.call(ca_id, self.cas[ca_id].poll, question, expect=_OUTCOMES)
             except (Unavailable, PluginFailed) as error:  # an outcome that is unknown is one that is not there yet
                 _log(ca_id, enrolment, error)
-                return await self._note(approved, pending, is_at_once=False, polls=polls)
+                return await self._note(approved, pending, now, is_at_once=False, polls=polls)
             except RequestRefused as refusal:
                 await self.refuse(approved, refusal.reason)
                 raise
@@ -182,7 +186,7 @@ class ExternalCas:
         """How long a request that is being asked for is left alone by those who look after lost ones."""
         return timedelta(seconds=3 * self.guard.timeout_seconds + 5)
 
-    async def _note(self, approved: Approved, wait: Wait, *, is_at_once: bool, polls: int) -> Wait:
+    async def _note(self, approved: Approved, wait: Wait, now: datetime, *, is_at_once: bool, polls: int) -> Wait:
         enrolment = approved.enrolment
         told_seconds = wait.retry_after_seconds or enrolment.label.retry_after_seconds
         pause = self._lease if is_at_once else timedelta(seconds=poll_pause_seconds(wait.retry_after_seconds, polls))
@@ -193,7 +197,7 @@ class ExternalCas:
         await self.store.note_pending(
             enrolment.request_id,
             wait,
-            next_poll_at=enrolment.time + pause,
+            next_poll_at=(now if is_at_once else enrolment.time) + pause,
             retry_after_seconds=told_seconds,
             event=event,
         )

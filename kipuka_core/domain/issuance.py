@@ -114,7 +114,11 @@ class Issuance:
         try:
             with self.meter.timed("record"):
                 await self.store.commit(_record(certificate, approved, issuer), event)
-        except ReservationLost as error:
+        except (ReservationLost, AlreadyIssued) as error:
+            if await self._is_recorded(certificate, approved, issuer):
+                return  # another process has found it too, and was faster
+            if isinstance(error, AlreadyIssued):
+                raise PostcheckFailed("its serial number is taken") from error
             raise _NotRecorded(
                 Unavailable(
                     "the one-time password was withdrawn or its reservation ran out; repeat the request",
@@ -122,9 +126,16 @@ class Issuance:
                     code="reservation_lost",
                 )
             ) from error
-        except AlreadyIssued as error:
-            raise PostcheckFailed("its serial number is taken") from error
         self.meter.issued(event, by_one_time_password=approved.enrolment.identity.one_time is not None)
+
+    async def _is_recorded(self, certificate: x509.Certificate, approved: Approved, issuer: x509.Certificate) -> bool:
+        """Whether this very certificate is on record, for this very request."""
+        record = await self.store.find_certificate(issuer_key_id(issuer), serial_hex(certificate))
+        return (
+            record is not None
+            and record.request_id == approved.enrolment.request_id
+            and record.certificate_der == certificate.public_bytes(serialization.Encoding.DER)
+        )
 
 
 class _NotRecorded(Exception):

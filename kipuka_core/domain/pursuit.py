@@ -5,6 +5,7 @@ Any process may look: a request is claimed for a while, in the store, by the one
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -46,11 +47,13 @@ class Pursuit:
         """Look after every request that is due now; how many those were. Raises StoreUnavailable."""
         lease = timedelta(seconds=3 * self.issuance.guard.timeout_seconds + 5)
         claimed = await self.issuance.store.claim_polls(now, lease, _AT_ONCE)
-        for stored in claimed:
-            try:
-                await self._one(stored, now)
-            except RequestRefused as error:  # it is due again when the lease has ended
+        # Side by side: one that is slow does not keep the others beyond their lease.
+        ended = await asyncio.gather(*(self._one(stored, now) for stored in claimed), return_exceptions=True)
+        for stored, error in zip(claimed, ended, strict=True):
+            if isinstance(error, RequestRefused):  # it is due again when the lease has ended
                 log.warning("request %s: %s", stored.id, getattr(error, "detail", "") or error.reason)
+            elif isinstance(error, BaseException):
+                raise error
         return len(claimed)
 
     async def settle(self, stored: StoredRequest, now: datetime, certificate: x509.Certificate | None) -> None:

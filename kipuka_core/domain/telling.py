@@ -57,11 +57,13 @@ class RevocationTeller:
         for issuer in (chain.issuing, *chain.previous):
             key_id = issuer_key_id(issuer)
             told = await self.store.told_change(key_id)
-            if (await self.store.revocation_state(key_id)).changes <= told:
+            changes = (await self.store.revocation_state(key_id)).changes
+            if changes <= told:
                 continue
             for change in await self.store.status_changes(key_id, after=told, ended_since=now):
                 await self._tell_one(ca_id, backend, key_id, change, now)
                 await self.store.note_told(key_id, change.change)
+            await self.store.note_told(key_id, changes)  # those that have ended meanwhile are nobody's matter
 
     async def _tell_one(self, ca_id: str, backend: CaBackend, key_id: str, change: StatusChange, now: datetime) -> None:
         record = await self.store.find_certificate(key_id, change.serial_hex)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from kipuka_core.domain import external
 from kipuka_core.domain.admin.waiting import RequestAdministration
 from kipuka_core.domain.external import poll_pause_seconds
 from kipuka_core.domain.judge import NamedPolicy
@@ -312,6 +313,39 @@ async def test_a_request_that_is_being_asked_for_is_left_alone(harness: Harness)
     go.set()
     assert isinstance(await enrolling, Issued)
     assert ca.polled == []
+
+
+async def test_what_two_have_found_is_recorded_once_and_not_revoked(harness: Harness) -> None:
+    """As when a process that was thought to be gone comes back."""
+    harness.ca = ca = RemoteCa(harness, Wait("asked", 30, "order-1"))
+    token, csr = await harness.otp(), make_csr()
+    request = harness.request(csr, token=token)
+    await harness.road.enrol(request)
+    stored = await stored_of(harness, request.request_id)
+    harness.now += timedelta(hours=1)
+    await asyncio.gather(*(pursuit_of(harness)._one(stored, harness.now) for _ in range(3)))
+    assert (ca.revoked, await harness.record_count(), await harness.uses(token)) == ([], 1, 1)
+    assert await harness.enrol(csr, token=token) == ca.issued[0]
+
+
+async def test_steps_that_take_long_are_left_alone(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [0.0]
+    due: list[datetime | None] = []
+
+    class Slow(RemoteCa):
+        async def poll(self, asked: Asked) -> Issued | Wait:
+            stored = await stored_of(harness, asked.request_id)
+            due.append(stored.at_ca.next_poll_at if stored.at_ca else None)
+            seconds[0] += 100
+            return await super().poll(asked)
+
+    monkeypatch.setattr(external, "_ticks", lambda: seconds[0])
+    harness.ca = Slow(harness, Wait("", 0, "a"), Wait("", 0, "b"))
+    await harness.enrol(token=await harness.otp())
+    first, second = due
+    assert first is not None
+    assert second is not None
+    assert second - first == timedelta(seconds=100)
 
 
 async def test_of_two_processes_one_looks(harness: Harness) -> None:
