@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Generic, TypeVar
 
 from kipuka_core.assemble import Assembly
+from kipuka_core.domain.ca_groups import CircuitState
 from kipuka_core.domain.ports import TokenHealth
 from kipuka_core.edges.http.admin_health import HealthChecks
 from kipuka_core.edges.metrics import catalogue
@@ -85,6 +86,11 @@ def process_samples(assembly: Assembly, listener: str) -> Callable[[], Awaitable
             (catalogue.EVENT_BACKLOG, (), float(assembly.events.backlog)),
         ]
         found += [(catalogue.STORE_QUEUE, (name,), float(count)) for name, count in assembly.store.queued().items()]
+        found += [
+            (catalogue.CA_CIRCUITS_OPEN, (group.id, ca_id), float(circuit.state is not CircuitState.CLOSED))
+            for group in assembly.road.choice.groups.values()
+            for ca_id, circuit in group.circuits.items()
+        ]
         for token in await tokens():
             found += _of_token(token)
         return found

@@ -16,7 +16,7 @@ from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.ports import AlreadyIssued, EventHub, ReservationLost, Store
 from kipuka_core.domain.postcheck import check_issued
 from kipuka_core.domain.renewal import issued_by
-from kipuka_core.errors import PostcheckFailed, Unavailable
+from kipuka_core.errors import CaAway, OutcomeUnknown, PluginFailed, PostcheckFailed, RequestRefused, Unavailable
 from kipuka_core.model.certificate import Approved, CaChain, Issued
 from kipuka_core.model.event import CertificateIssued
 from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
@@ -55,13 +55,19 @@ class Issuance:
         backend = self.cas[ca_id]
         template = replace(approved.template)  # what was judged, out of the backend's reach
         outcome: Issued | Wait
-        with self.meter.timed("sign"):
-            if backend.external:
-                outcome = await self.external.ask(approved, forgets=is_last)
-            else:
-                outcome = await self._sign(ca_id, approved)
+        try:
+            with self.meter.timed("sign"):
+                if backend.external:
+                    outcome = await self.external.ask(approved, forgets=is_last)
+                else:
+                    outcome = await self._sign(ca_id, approved)
+        except RequestRefused as refusal:
+            self.meter.ca_answered(ca_id, _said(refusal))
+            raise
         if isinstance(outcome, Wait):
+            self.meter.ca_answered(ca_id, "waiting")
             return outcome
+        self.meter.ca_answered(ca_id, "issued")
         return await self.finish(outcome, replace(approved, template=template), operation=operation)
 
     async def _sign(self, ca_id: str, approved: Approved) -> Issued:
@@ -144,6 +150,13 @@ class _NotRecorded(Exception):
     def __init__(self, refusal: Unavailable) -> None:
         super().__init__(refusal.reason)
         self.refusal = refusal
+
+
+def _said(refusal: RequestRefused) -> str:
+    if isinstance(refusal, CaAway):
+        return "away"
+    is_unknown = isinstance(refusal, PluginFailed) or refusal.code == OutcomeUnknown.code
+    return "unknown" if is_unknown else "refused"
 
 
 def _record(certificate: x509.Certificate, approved: Approved, issuer: x509.Certificate) -> RecordedCertificate:

@@ -22,6 +22,9 @@ class Meter:
     def issued(self, event: CertificateIssued, *, by_one_time_password: bool) -> None:
         """Count a certificate whose record is durable."""
 
+    def ca_answered(self, ca_id: str, outcome: str) -> None:
+        """Count a request to a CA: ``issued``, ``waiting``, ``refused``, ``away`` or ``unknown``."""
+
     def answered(self, operation: str, status: int) -> None:
         """Count an HTTP response of the EST listener; ``operation`` is empty for a path that is none."""
 

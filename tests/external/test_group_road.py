@@ -14,6 +14,8 @@ from kipuka_core.testing import pki
 from kipuka_core.testing.client import EstClient
 from kipuka_core.testing.samples import write_private
 from kipuka_core.testing.server import Deployment, RunningServer, make_deployment, running_server, wait_until
+from tests.system.admin_kit import ADMIN_CA, ANA
+from tests.system.status_kit import ADMIN
 
 pytestmark = pytest.mark.long
 
@@ -78,7 +80,8 @@ def deployment(tmp_path: Path, cas: dict[str, Switched]) -> Deployment:
     tables = [
         CA.format(name=name, python=sys.executable, script=script, directory=ca.directory) for name, ca in cas.items()
     ]
-    made.configure(f"{GROUP}{''.join(tables)}")
+    (made.directory / "admin-ca.pem").write_bytes(ADMIN_CA.pem)
+    made.configure(f"{GROUP}{ADMIN}{''.join(tables)}")
     return made
 
 
@@ -86,6 +89,19 @@ def deployment(tmp_path: Path, cas: dict[str, Switched]) -> Deployment:
 def server(deployment: Deployment) -> Iterator[RunningServer]:
     with running_server(deployment) as running:
         yield running
+
+
+def metrics_of(server: RunningServer) -> str:
+    admin = EstClient(
+        server.admin_port,
+        server.deployment.root_pem,
+        leaf=ANA,
+        directory=server.deployment.directory,
+        base_path="/admin",
+    )
+    answer = admin.request("GET", "metrics")
+    assert answer.status == 200, answer.text
+    return answer.text
 
 
 def client_of(server: RunningServer) -> EstClient:
@@ -112,6 +128,12 @@ def test_shares_hold_and_no_client_sees_a_ca_that_goes_away(server: RunningServe
     others = len(cas["second"].asked()) + len(cas["third"].asked())
     assert others == 10 + 12
 
+    def is_left_alone() -> bool:
+        enrol(server, "device", token)
+        return 'kipuka_ca_circuits_open{ca="first",group="group"} 1.0' in metrics_of(server)
+
+    wait_until(is_left_alone)
+    assert 'kipuka_ca_requests_total{ca="first",outcome="away"}' in metrics_of(server)
     cas["first"].come_back()
 
     def serves_again() -> bool:

@@ -72,10 +72,22 @@ EVENT_BACKLOG = Metric(
 )
 STORE_QUEUE = Metric("kipuka_store_queue", Kind.GAUGE, "Jobs that wait for the database.", ("queue",))
 HSM_SESSIONS = Metric("kipuka_hsm_sessions", Kind.GAUGE, "Sessions with a token: wanted, and open.", ("token", "state"))
+CA_REQUESTS = Metric(
+    "kipuka_ca_requests",
+    Kind.COUNTER,
+    "Requests to a CA by what it said at once: issued, waiting, refused, away (surely not issued), unknown.",
+    ("ca", "outcome"),
+)
+CA_CIRCUITS_OPEN = Metric(
+    "kipuka_ca_circuits_open",
+    Kind.GAUGE,
+    "Processes that leave this CA of a group alone now, because it was away.",
+    ("group", "ca"),
+)
 PROCESSES = Metric("kipuka_processes", Kind.GAUGE, "Processes that serve now.", ("listener",))
 
 COUNTED = (
     ENROLMENTS, REFUSALS, RESPONSES, STEP_SECONDS, HANDSHAKES_FAILED, OTP_USES, LOCKOUTS, ADMIN_REFUSALS, EVENTS,
-    SINK_FAILURES,
+    SINK_FAILURES, CA_REQUESTS,
 )  # fmt: skip
-SAMPLED = (EVENT_BACKLOG, STORE_QUEUE, HSM_SESSIONS, PROCESSES)
+SAMPLED = (EVENT_BACKLOG, STORE_QUEUE, HSM_SESSIONS, CA_CIRCUITS_OPEN, PROCESSES)

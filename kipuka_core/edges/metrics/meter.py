@@ -58,6 +58,10 @@ class CountingMeter(Meter):
         if by_one_time_password:
             self._counters.add(catalogue.OTP_USES.name)
 
+    def ca_answered(self, ca_id: str, outcome: str) -> None:
+        """See the base class."""
+        self._counters.add(catalogue.CA_REQUESTS.name, (ca_id, outcome))
+
     def answered(self, operation: str, status: int) -> None:
         """See the base class."""
         self._counters.add(catalogue.RESPONSES.name, (operation, str(status)))
