@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,37 @@ def _own_cas_not_trusted(deployment: Deployment) -> None:
     deployment.configure("", client_auth=f"{OTHER_ANCHORS}trust_own_cas = false\n")
 
 
+def _own_profile(**label: object) -> Callable[[Deployment], None]:
+    """A CA elsewhere that decides by itself, and what the label says of that."""
+
+    def configure(deployment: Deployment) -> None:
+        (deployment.directory / "elsewhere.pem").write_bytes(make_root("Elsewhere").pem)
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in label.items())
+        deployment.configure(
+            '[[ca]]\nid = "away"\nbackend = "command"\nprogram = ["/bin/true"]\nchain = "elsewhere.pem"\n'
+            'sets_validity_days = 500\nsets_ext_key_usage = ["clientAuth", "serverAuth"]\n'
+            f"[enrollment]\n{lines}"
+        )
+
+    return configure
+
+
 FAULTS = [
+    Fault(
+        "a CA decides by itself and the label does not accept that",
+        _own_profile(),
+        ("CA 'away' decides by itself the validity, the extended key usage", "set accept_ca_profile = true"),
+    ),
+    Fault(
+        "a CA issues for longer than the label allows",
+        _own_profile(accept_ca_profile=True, max_validity_days=400),
+        ("CA 'away' decides by itself to issue for 500 days", "set accept_ca_validity = true"),
+    ),
+    Fault(
+        "a CA gives an extended key usage that the label does not list",
+        _own_profile(accept_ca_profile=True, accept_ca_validity=True),
+        ("to give the extended key usage 1.3.6.1.5.5.7.3.1", "ext_key_usage has to list it"),
+    ),
     Fault("the file is missing", lambda it: it.toml.unlink(), ("kipuka.toml", "cannot be read", "No such file")),
     Fault(
         "the file is not TOML",
