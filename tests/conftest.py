@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from tests.postgresql.cluster import Cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postgresql() -> Iterator[Cluster]:
-    """A PostgreSQL of this session's own, for tests that leave it running."""
+    """A PostgreSQL of this module's own, for tests that leave it running."""
     from tests.postgresql.cluster import running_cluster  # noqa: PLC0415  its driver is needed by nobody else
 
     with running_cluster() as cluster:

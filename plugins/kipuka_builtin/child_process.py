@@ -18,6 +18,7 @@ MAX_OUTPUT_BYTES = 256 * 1024
 _KEPT_ERROR_BYTES = 4096
 _LOGGED_ERROR_CHARACTERS = 500
 _SHORTEST_HIDDEN = 6
+_REAP_SECONDS = 5
 _CHUNK_BYTES = 16 * 1024
 _LOG = logging.getLogger("kipuka_builtin.command")
 
@@ -121,7 +122,8 @@ class Programs:
             errors = together.create_task(_beginning_of(process))
             output = await _output_of(process)
             if len(output) > MAX_OUTPUT_BYTES:
-                await _kill(process)
+                _kill_group(process)
+                await _drop(process.stdout)
         exit_code = await process.wait()
         said = self.without_secrets(errors.result().decode(errors="replace"))
         if said := shown_text(said, _LOGGED_ERROR_CHARACTERS):
@@ -158,6 +160,24 @@ async def _beginning_of(process: asyncio.subprocess.Process) -> bytes:
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
     """Kill the program and all that it started and did not leave its group, and reap it."""
+    _kill_group(process)
+    await asyncio.shield(_reap(process))
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.shield(process.wait())
+
+
+async def _reap(process: asyncio.subprocess.Process) -> None:
+    """Asyncio tells of the end of a process only when its pipes have been read to theirs."""
+    with suppress(TimeoutError):  # somebody who has left the group may hold a pipe for ever
+        async with asyncio.timeout(_REAP_SECONDS):
+            await asyncio.gather(_drop(process.stdout), _drop(process.stderr), process.wait())
+
+
+async def _drop(stream: asyncio.StreamReader | None) -> None:
+    """Read to the end; not where somebody else does."""
+    with suppress(RuntimeError):
+        while stream is not None and await stream.read(_CHUNK_BYTES):
+            pass

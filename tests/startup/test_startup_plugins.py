@@ -28,11 +28,11 @@ def opening(value):
     return open_it
 
 """
-_ENABLE = '[plugins]\nenable = ["acme"]\n'
-_USE = f'{_ENABLE}[auth]\norder = ["acme", "otp"]\n'
+_ENABLE = '[plugins]\nenable = ["acorn"]\n'
+_USE = f'{_ENABLE}[auth]\norder = ["acorn", "otp"]\n'
 
 
-def _provider(opened: str = "Never()", name: str = "acme") -> str:
+def _provider(opened: str = "Never()", name: str = "acorn") -> str:
     provider = f"Provider({name!r}, Settings, opening({opened}))"
     return f"{_HEAD}@hookimpl\ndef kipuka_authenticators():\n    return [{provider}]\n"
 
@@ -89,26 +89,26 @@ FAULTS = [
     PluginFault(
         "its provider fails to open",
         _provider("OSError('the card reader is away')"),
-        ("auth.acme", "failed to start", "the card reader is away"),
+        ("auth.acorn", "failed to start", "the card reader is away"),
         _USE,
     ),
     PluginFault(
         "its provider opens the wrong type",
         _provider("object()"),
-        ("auth.acme", "opened a object, which is not a Authenticator"),
+        ("auth.acorn", "opened a object, which is not a Authenticator"),
         _USE,
     ),
     PluginFault(
         "it is installed and not enabled",
         _provider(),
-        ("auth.acme", "distribution acme-kipuka is installed", 'add "acme" to [plugins] enable'),
-        '[auth]\norder = ["acme", "otp"]\n',
+        ("auth.acorn", "distribution acorn-kipuka is installed", 'add "acorn" to [plugins] enable'),
+        '[auth]\norder = ["acorn", "otp"]\n',
     ),
 ]
 
 
-def _install(directory: Path, source: str, name: str = "acme-kipuka", module: str = "acme_plugin") -> None:
-    Distribution(name=name, plugin="acme", module=module, source=source).install(directory)
+def _install(directory: Path, source: str, name: str = "acorn-kipuka", module: str = "acorn_plugin") -> None:
+    Distribution(name=name, plugin="acorn", module=module, source=source).install(directory)
 
 
 def _check(tmp_path: Path, toml: str) -> Outcome:
@@ -124,7 +124,7 @@ def test_check_names_the_plugin_when(fault: PluginFault, tmp_path: Path) -> None
 
     line = _check(tmp_path, fault.toml).only_line()
 
-    assert "acme" in line
+    assert "acorn" in line
     for text in fault.says:
         assert text in line
 
@@ -144,7 +144,7 @@ def test_a_plugin_that_is_not_installed_is_named_with_the_nearest_one(tmp_path: 
 
     assert line.startswith("plugins.enable: ")
     assert "'acne'" in line
-    assert 'did you mean "acme"?' in line
+    assert 'did you mean "acorn"?' in line
 
 
 def test_two_distributions_with_one_plugin_name_are_both_named(tmp_path: Path) -> None:
@@ -153,20 +153,20 @@ def test_two_distributions_with_one_plugin_name_are_both_named(tmp_path: Path) -
 
     line = _check(tmp_path, _ENABLE).only_line()
 
-    assert "acme-kipuka" in line
+    assert "acorn-kipuka" in line
     assert "other-kipuka" in line
-    assert "both claim the plugin name 'acme'" in line
+    assert "both claim the plugin name 'acorn'" in line
 
 
 def test_two_plugins_with_one_provider_name_are_both_named(tmp_path: Path) -> None:
     _install(tmp_path / "site", _provider())
     Distribution("other-kipuka", "other", "other_plugin", _provider()).install(tmp_path / "site")
 
-    line = _check(tmp_path, '[plugins]\nenable = ["acme", "other"]\n').only_line()
+    line = _check(tmp_path, '[plugins]\nenable = ["acorn", "other"]\n').only_line()
 
-    assert "distribution acme-kipuka" in line
+    assert "distribution acorn-kipuka" in line
     assert "distribution other-kipuka" in line
-    assert "both provide the authenticator 'acme'" in line
+    assert "both provide the authenticator 'acorn'" in line
 
 
 def test_serve_says_it_in_one_line_too(tmp_path: Path) -> None:
@@ -176,4 +176,4 @@ def test_serve_says_it_in_one_line_too(tmp_path: Path) -> None:
 
     line = serve(deployment, PYTHONPATH=str(tmp_path / "site")).only_line()
 
-    assert line == "auth.acme: plugin 'acme' failed to start: OSError: the card reader is away"
+    assert line == "auth.acorn: plugin 'acorn' failed to start: OSError: the card reader is away"

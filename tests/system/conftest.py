@@ -51,7 +51,7 @@ allowed_key_types = ["rsa2048", "ecdsa256", "ecdsa384"]
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     directory = tmp_path_factory.mktemp("doors") / "deployment"
     deployment = deploy(directory, DOORS)
