@@ -140,10 +140,10 @@ def test_a_sound_plugin_starts(tmp_path: Path) -> None:
 def test_a_plugin_that_is_not_installed_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     _install(tmp_path / "site", _provider())
 
-    line = _check(tmp_path, '[plugins]\nenable = ["acne"]\n').only_line()
+    line = _check(tmp_path, '[plugins]\nenable = ["acorm"]\n').only_line()
 
     assert line.startswith("plugins.enable: ")
-    assert "'acne'" in line
+    assert "'acorm'" in line
     assert 'did you mean "acorn"?' in line
 
 
