@@ -51,7 +51,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "kipuka.db"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def migrated_postgresql(request: pytest.FixtureRequest) -> Iterator[str]:
     """The same on PostgreSQL: the name of a database to copy."""
     cluster = request.getfixturevalue("postgresql")
