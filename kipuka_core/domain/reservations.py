@@ -48,11 +48,9 @@ class Reservations:
         one_time = enrolment.identity.one_time
         if one_time is None:
             return None
-        earlier = await self.store.replayable(
-            one_time.otp_id, enrolment.csr.fingerprint, enrolment.time - REPLAY_WINDOW
-        )
-        if earlier is not None and _still_good(earlier, enrolment):
-            return await self._again(earlier, enrolment)
+        again = await self._again(enrolment, one_time.otp_id)
+        if again is not None:
+            return again
         outcome = await self.store.reserve(
             one_time.otp_id,
             request_id=enrolment.request_id,
@@ -61,6 +59,11 @@ class Reservations:
             now=enrolment.time,
             lease_seconds=self.lease_seconds,
         )
+        if outcome is Reservation.USED:
+            # By this very request, perhaps, which another connection has brought and which was served meanwhile.
+            again = await self._again(enrolment, one_time.otp_id)
+            if again is not None:
+                return again
         if outcome is not Reservation.RESERVED:
             _refuse(outcome)
         return None
@@ -71,7 +74,12 @@ class Reservations:
             with suppress(StoreUnavailable):
                 await self.store.release(enrolment.request_id)
 
-    async def _again(self, earlier: RecordedCertificate, enrolment: Enrolment) -> Issued:
+    async def _again(self, enrolment: Enrolment, otp_id: str) -> Issued | None:
+        """The certificate that this password got for this CSR a moment ago."""
+        since = enrolment.time - REPLAY_WINDOW
+        earlier = await self.store.replayable(otp_id, enrolment.csr.fingerprint, since)
+        if earlier is None or not _still_good(earlier, enrolment):
+            return None
         await self.events.emit(EnrolmentReplayed(**enrolment_facts(enrolment), serial=earlier.serial_hex))
         return Issued(x509.load_der_x509_certificate(earlier.certificate_der))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from kipuka_core.errors import (
 from kipuka_core.model.certificate import Issued, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import Event
-from kipuka_core.model.record import StoredRequest
+from kipuka_core.model.record import RecordedCertificate, StoredRequest
 from kipuka_core.model.request import Operation
 from kipuka_core.model.verdict import Deny, DenyKind, Verdict, Wait
 from kipuka_core.testing.pki import make_csr, make_key, make_root
@@ -61,6 +61,29 @@ async def test_5_fifty_uses_at_once_give_one_certificate(harness: Harness) -> No
     refused = [outcome for outcome in outcomes if isinstance(outcome, NotAuthenticated | Unavailable)]
     assert len(refused) == 49
     assert await harness.uses(token) == 1
+
+
+async def test_5_a_request_that_was_served_meanwhile_is_answered_and_not_refused(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same request on two connections: the second looks before the first is on record, and reserves after it."""
+    token, csr = await harness.otp(), make_csr()
+    certificate = await harness.enrol(csr, token=token)
+    looked: list[None] = []
+    look = harness.store.replayable
+
+    async def as_before(otp_id: str, csr_fingerprint: str, since: datetime) -> RecordedCertificate | None:
+        looked.append(None)
+        return None if len(looked) == 1 else await look(otp_id, csr_fingerprint, since)
+
+    monkeypatch.setattr(harness.store, "replayable", as_before)
+    monkeypatch.setattr(harness.store, "find_request", _nothing)
+    assert await harness.enrol(csr, token=token) == certificate
+    assert (len(looked), await harness.uses(token), await harness.record_count()) == (2, 1, 1)
+
+
+async def _nothing(_key: str) -> None:
+    """What was remembered then."""
 
 
 class _Waits(Policy):

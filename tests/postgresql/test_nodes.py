@@ -87,8 +87,7 @@ def test_identical_requests_get_one_certificate(nodes: list[Node]) -> None:
     got = set()
     for _ in range(20):
         answers = enrol_at_once(nodes, [(number % 2, only) for number in range(16)])
-        # 401 was seen once, on a machine with much else to do, and never since: the device asks again, as after 503.
-        assert {answer.status for answer in answers} <= {200, 401, 503}
+        assert {answer.status for answer in answers} <= {200, 503}
         got |= {answer.certificate for answer in answers if answer.certificate is not None}
         if all(answer.status == 200 for answer in answers):
             break
