@@ -29,6 +29,7 @@ from kipuka_core.errors import (
     WrongSecret,
 )
 from kipuka_core.hooks.ca_profile import CaProfileSettings
+from kipuka_core.hooks.chain_files import read_certificates, up_to_the_root
 from kipuka_core.hooks.directories import sync_directory
 from kipuka_core.hooks.durations import Duration
 from kipuka_core.hooks.provider import Provider, Services, Settings
@@ -48,6 +49,7 @@ from kipuka_core.model.certificate import (
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.event import Event
 from kipuka_core.model.identity import BasicCredentials, ClientIdentity, Offer, OneTimeCredential
+from kipuka_core.model.issued_by import issued_by
 from kipuka_core.model.key_type import KeyType
 from kipuka_core.model.label import EnrollmentRules, Label
 from kipuka_core.model.request import Connection, Csr, Operation
@@ -111,7 +113,10 @@ __all__ = [
     "WrongSecret",
     "app",
     "hookimpl",
+    "issued_by",
+    "read_certificates",
     "read_secret_file",
     "signing_hash",
     "sync_directory",
+    "up_to_the_root",
 ]

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from kipuka_core.domain.ports import Store
 from kipuka_core.errors import CsrRefused, NotAllowed
 from kipuka_core.model.certificate import CaChain, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
+from kipuka_core.model.issued_by import issued_by as names_and_signature_fit
 from kipuka_core.model.label import Label, RenewFrom
 from kipuka_core.model.names import same_san, same_subject, san_of
 from kipuka_core.model.record import CertificateStatus, RecordedCertificate
@@ -114,10 +114,4 @@ def _check_names(csr: Csr, certificate: x509.Certificate, label: Label) -> None:
 @lru_cache(maxsize=4096)
 def issued_by(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Whether ``issuer`` signed ``certificate`` and its name says so; remembered."""
-    if issuer.subject != certificate.issuer:
-        return False
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+    return issuer.subject == certificate.issuer and names_and_signature_fit(issuer, certificate)

@@ -14,8 +14,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kipuka_builtin.external_ca import chain_in, issued_by
-from kipuka_core import CaChain, ConfigurationError, Services, Unavailable
+from kipuka_builtin.external_ca import chain_in
+from kipuka_core import CaChain, ConfigurationError, Services, Unavailable, issued_by
 
 _REFRESH_SECONDS = 3600
 _RETRY_SECONDS = 60

@@ -8,10 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from kipuka_core import CaChain, ConfigurationError
+from kipuka_core import CaChain, ConfigurationError, issued_by
 from kipuka_core.hooks.secret_files import read_file, shown
 
 _LONGEST_TEXT = 200
@@ -76,15 +75,6 @@ def chain_in(
     issuing = max(candidates, key=lambda each: (each.not_valid_before_utc, -len(paths[each]), each.not_valid_after_utc))
     path = paths[issuing]
     return CaChain(certificates=path, previous=tuple(each for each in authorities if each not in path))
-
-
-def issued_by(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Whether the names fit and the signature is right."""
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _path(

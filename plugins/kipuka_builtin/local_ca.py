@@ -15,7 +15,6 @@ from itertools import pairwise
 from typing import NoReturn, Self, cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, CertificatePublicKeyTypes
@@ -38,6 +37,7 @@ from kipuka_core import (
     StatusTimes,
     Template,
     Unavailable,
+    issued_by,
     signing_hash,
 )
 from kipuka_core.model.key_usage import key_usage_extension
@@ -323,7 +323,7 @@ class _Loader:
         for position, certificate in enumerate(certificates):
             self._check_authority(certificate, position)
         root = certificates[-1]
-        if not _issued(root, root):
+        if not issued_by(root, root):
             self._refuse("chain", f"ends before the root; add the certificate of {root.issuer.rfc4514_string()}")
         return CaChain(certificates=certificates, previous=tuple(self._read("previous", self._settings.previous)))
 
@@ -369,7 +369,7 @@ class _Loader:
             self._services.warn(f"{self._table}.{setting}: {who} expires on {end:%Y-%m-%d}; renew it")
 
     def _check_link(self, lower: x509.Certificate, upper: x509.Certificate) -> None:
-        if not _issued(upper, lower):
+        if not issued_by(upper, lower):
             self._refuse_certificate(
                 "chain",
                 f"{upper.subject.rfc4514_string()} did not issue {lower.subject.rfc4514_string()}; "
@@ -383,14 +383,6 @@ class _Loader:
 
     def _refuse(self, setting: str, problem: str, cause: Exception | None = None) -> NoReturn:
         raise ConfigurationError(f"{self._table}.{setting}", problem) from cause
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from pydantic import BeforeValidator, Field
 
@@ -25,6 +25,7 @@ from kipuka_core import (
     Provider,
     Services,
     Settings,
+    issued_by,
 )
 from kipuka_core.hooks.secret_files import read_file, shown
 from kipuka_core.model.entity_id import entity_id_problem
@@ -88,7 +89,7 @@ class _Trust:
         """The key that signed the leaf; None for a leaf that is an anchor itself and by no own CA."""
         if len(chain) > 1:
             return issuer_key_id(chain[1])
-        return next((issuer_key_id(issuer) for issuer in self._own if _issued_by(chain[0], issuer)), None)
+        return next((issuer_key_id(issuer) for issuer in self._own if issued_by(issuer, chain[0])), None)
 
     def is_own(self, key_id: str | None) -> bool:
         """Whether this key is one of an own CA."""
@@ -219,14 +220,6 @@ def entity_id_of(certificate: x509.Certificate) -> str:
     candidates = (*common_names(certificate.subject), *map(general_name_text, san_of(certificate) or ()))
     usable = (name for name in candidates if entity_id_problem(name) is None)
     return next(usable, None) or f"key-sha256-{public_key_id(certificate)}"
-
-
-def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def load_anchors(paths: Sequence[Path]) -> frozenset[x509.Certificate]:

@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from kipuka_builtin.file_keys import GENERATORS
@@ -35,6 +34,7 @@ from kipuka_core import (
     Settings,
     TlsMaterial,
     Unavailable,
+    issued_by,
 )
 from kipuka_core.hooks.secret_files import check_permissions
 from kipuka_core.model.fingerprints import issuer_key_id, serial_hex
@@ -267,7 +267,7 @@ class TlsSelf(TlsMaterial):
         if key_type_of(pair.leaf.public_key()) != self._settings.key_type:
             return "key_type has changed"
         above = tuple(each for each in chain.certificates if each.subject != each.issuer)
-        if pair.chain[1:] != above or not _issued_by(chain.issuing, pair.leaf):
+        if pair.chain[1:] != above or not issued_by(chain.issuing, pair.leaf):
             return "the CA has changed"
         return ""
 
@@ -302,14 +302,6 @@ def _general_name(text: str) -> x509.GeneralName:
     if not _DNS_NAME.fullmatch(text):
         raise ValueError(f"{text!r} is neither a DNS name nor an IP address")
     return x509.DNSName(text)
-
-
-def _issued_by(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _told(error: KipukaError) -> str:

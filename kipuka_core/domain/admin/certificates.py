@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from kipuka_core.domain.admin.announcing import announce_all, tell_all
 from kipuka_core.domain.admin.reasons import RevocationReason
@@ -18,6 +18,7 @@ from kipuka_core.model.administrator import Administrator
 from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.event import CertificateReleased, CertificateRevoked
 from kipuka_core.model.fingerprints import public_key_id
+from kipuka_core.model.issued_by import issued_by
 from kipuka_core.model.record import CertificateStatus, RecordedCertificate
 from kipuka_core.model.search import CertificateQuery, Page, PageWanted, SearchStatus
 
@@ -207,13 +208,7 @@ def _key_id(certificate: x509.Certificate) -> str:
 
 
 def _issuer_of(certificate: x509.Certificate, known: Sequence[x509.Certificate]) -> x509.Certificate | None:
-    for each in known:
-        try:
-            certificate.verify_directly_issued_by(each)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            continue
-        return each
-    return None
+    return next((each for each in known if issued_by(each, certificate)), None)
 
 
 async def no_chain(_ca_id: str) -> CaChain:

@@ -8,9 +8,8 @@ from datetime import datetime
 from itertools import pairwise
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
-from kipuka_core import CaChain, ConfigurationError, Services
+from kipuka_core import CaChain, ConfigurationError, Services, issued_by, read_certificates
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Chains:
 
     def issuer_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
         """The issuing certificate that a certificate is signed by; None: one that is not configured."""
-        return next((chain[0] for chain in self.certificates if _issued(chain[0], certificate)), None)
+        return next((chain[0] for chain in self.certificates if issued_by(chain[0], certificate)), None)
 
 
 def load_chains(files: Sequence[str], services: Services, where: str) -> Chains:
@@ -41,22 +40,9 @@ def load_chains(files: Sequence[str], services: Services, where: str) -> Chains:
     return Chains(tuple(_load(name, services, where) for name in files))
 
 
-def read_pem(name: str, services: Services, where: str) -> bytes:
-    """A file of certificates. Raises ConfigurationError for ``where``."""
-    path = services.base_dir / name
-    try:
-        pem = path.read_bytes()
-        x509.load_pem_x509_certificates(pem)
-    except OSError as error:
-        raise ConfigurationError(where, f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise ConfigurationError(where, f"{path} does not hold PEM certificates") from None
-    return pem
-
-
 def _load(name: str, services: Services, where: str) -> tuple[x509.Certificate, ...]:
     path = services.base_dir / name
-    chain = tuple(x509.load_pem_x509_certificates(read_pem(name, services, where)))
+    chain = read_certificates((name,), services, where)
     for each in chain:
         who = each.subject.rfc4514_string()
         if not _is_ca(each):
@@ -66,14 +52,14 @@ def _load(name: str, services: Services, where: str) -> tuple[x509.Certificate, 
                 where, f"the certificate of {who} expired on {each.not_valid_after_utc:%Y-%m-%d} ({path})"
             )
     for lower, upper in pairwise(chain):
-        if not _issued(upper, lower):
+        if not issued_by(upper, lower):
             raise ConfigurationError(
                 where,
                 f"{upper.subject.rfc4514_string()} did not issue {lower.subject.rfc4514_string()}; each file holds an"
                 f" issuing certificate and then its issuers, in order ({path})",
             )
     root = chain[-1]
-    if not _issued(root, root):
+    if not issued_by(root, root):
         raise ConfigurationError(
             where, f"ends before the root; add the certificate of {root.issuer.rfc4514_string()} ({path})"
         )
@@ -85,11 +71,3 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True

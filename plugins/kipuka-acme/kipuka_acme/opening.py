@@ -9,8 +9,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NoReturn
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from kipuka_acme.account import Account, TermsNotAgreed, kept_key, read_binding
-from kipuka_acme.chains import Chains, load_chains, read_pem
+from kipuka_acme.chains import Chains, load_chains
 from kipuka_acme.challenges import Solver
 from kipuka_acme.dns01 import DnsHook
 from kipuka_acme.http import open_http
@@ -19,7 +21,7 @@ from kipuka_acme.jws import AccountKey, load_account_key, new_account_key_pem
 from kipuka_acme.problems import Problem, refusal
 from kipuka_acme.session import Session
 from kipuka_acme.settings import AcmeSettings, host_and_port
-from kipuka_core import ConfigurationError, RequestRefused, Services, Unavailable, read_secret_file
+from kipuka_core import ConfigurationError, RequestRefused, Services, Unavailable, read_certificates, read_secret_file
 
 
 class Opening:
@@ -39,11 +41,10 @@ class Opening:
 
     async def session(self) -> Session:
         """The way to the CA, and the account's key."""
-        anchors = [
-            await asyncio.to_thread(read_pem, name, self._services, f"{self._table}.trust_anchors")
-            for name in self._settings.trust_anchors
-        ]
-        http = await self._stack.enter_async_context(open_http(self._timeout_seconds, anchors))
+        files, where = self._settings.trust_anchors, f"{self._table}.trust_anchors"
+        anchors = await asyncio.to_thread(read_certificates, files, self._services, where)
+        pems = [each.public_bytes(Encoding.PEM) for each in anchors]
+        http = await self._stack.enter_async_context(open_http(self._timeout_seconds, pems))
         return Session(http, self._settings.directory, await asyncio.to_thread(self._key))
 
     async def account(self, session: Session) -> Account:

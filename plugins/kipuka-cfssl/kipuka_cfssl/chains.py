@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from kipuka_cfssl.settings import CfsslSettings
-from kipuka_core import CaChain, ConfigurationError, Services
+from kipuka_core import CaChain, Services, read_certificates, up_to_the_root
 
 
 class ChainFiles:
     """What the settings ``cert``, ``chain`` and ``previous`` name. Raises ConfigurationError for what is no use."""
 
     def __init__(self, settings: CfsslSettings, services: Services, where: str) -> None:
-        self._where = where
-        own = self._read("cert", services, (settings.cert,) if settings.cert else ())
+        self._chain_setting = f"{where}.chain"
+        own = read_certificates((settings.cert,) if settings.cert else (), services, f"{where}.cert")
         self.issuing = own[0] if own else None
-        self._above = (*own[1:], *self._read("chain", services, settings.chain))
-        self._previous = self._read("previous", services, settings.previous)
+        self._above = (*own[1:], *read_certificates(settings.chain, services, self._chain_setting))
+        self._previous = read_certificates(settings.previous, services, f"{where}.previous")
 
     def chain(self, issuing: x509.Certificate) -> CaChain:
         """From CFSSL's CA to the root. Raises ConfigurationError where a certificate is missing."""
-        certificates = [issuing]
-        while not _issued(certificates[-1], certificates[-1]):
-            upper = next((each for each in self._above if _issued(each, certificates[-1])), None)
-            if upper is None or upper in certificates:
-                missing = certificates[-1].issuer.rfc4514_string()
-                raise ConfigurationError(
-                    f"{self._where}.chain", f"ends before the root; add the certificate of {missing}"
-                )
-            certificates.append(upper)
-        return CaChain(certificates=tuple(certificates), previous=self._previous)
-
-    def _read(self, setting: str, services: Services, files: Sequence[str]) -> tuple[x509.Certificate, ...]:
-        found: list[x509.Certificate] = []
-        for name in files:
-            path = services.base_dir / name
-            try:
-                found += x509.load_pem_x509_certificates(path.read_bytes())
-            except OSError as error:
-                problem = f"{path} cannot be read: {error.strerror}"
-                raise ConfigurationError(f"{self._where}.{setting}", problem) from error
-            except ValueError as error:
-                problem = f"{path} does not hold PEM certificates"
-                raise ConfigurationError(f"{self._where}.{setting}", problem) from error
-        return tuple(found)
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+        certificates = up_to_the_root(issuing, self._above, self._chain_setting)
+        return CaChain(certificates=certificates, previous=self._previous)
