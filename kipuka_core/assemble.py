@@ -48,7 +48,7 @@ from kipuka_core.edges.status import StatusDesk
 from kipuka_core.edges.store import SqlStore, open_store
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.exporter import exporter_problem
-from kipuka_core.errors import ConfigurationError
+from kipuka_core.errors import ConfigurationError, detail_of
 from kipuka_core.groups import ca_groups
 from kipuka_core.hooks.lifecycle import PortT, open_port
 from kipuka_core.hooks.manager import Plugins, load_plugins
@@ -122,7 +122,7 @@ class Assembly:
             try:
                 await self.road.guard.call(name, ping, expect=type(None))
             except Exception as error:  # noqa: BLE001  # whatever it is, this part does not work
-                problems[name] = getattr(error, "detail", "") or str(error)
+                problems[name] = detail_of(error)
         return problems
 
 

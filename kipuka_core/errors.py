@@ -181,6 +181,11 @@ class PostcheckFailed(RequestRefused):
         self.detail = detail
 
 
+def detail_of(error: Exception) -> str:
+    """What the log and the operator are told; of a refusal also what the client may not know."""
+    return getattr(error, "detail", "") or str(error)
+
+
 class WrongSecret(KipukaError):
     """An authenticator knows the name and the secret is wrong. Never shown to a client as such.
 

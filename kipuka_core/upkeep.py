@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kipuka_core.assemble import Assembly
 from kipuka_core.config import PluginTable
 from kipuka_core.edges import log
-from kipuka_core.errors import ConfigurationError, KipukaError
+from kipuka_core.errors import ConfigurationError, KipukaError, detail_of
 from kipuka_core.live_tls import LiveTls
 
 logger = log.get_logger()
@@ -116,4 +116,4 @@ def _told(error: KipukaError) -> str:
     """What the operator may know. The text of a ConfigurationError is meant for nobody else."""
     if isinstance(error.__cause__, ConfigurationError):
         return str(error.__cause__)
-    return getattr(error, "detail", "") or str(error)
+    return detail_of(error)

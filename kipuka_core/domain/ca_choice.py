@@ -51,8 +51,7 @@ class CaChoice:
 
     def home(self, label: Label) -> Label:
         """The label with the group again that its CA was chosen from."""
-        group = next((each for each in self.groups.values() if each.id == label.group_id), None)
-        return label if group is None else replace(label, ca_id=group.id)
+        return replace(label, ca_id=label.group_id) if label.group_id else label
 
     def places(self, enrolment: Enrolment) -> Iterator[Enrolment]:
         """The enrolment at each CA that may be asked, one after the other. Raises Unavailable when there is none."""
@@ -75,7 +74,7 @@ class CaChoice:
                 seen.was_away()
             raise
         except RequestRefused as error:
-            if error.code == OUTCOME_UNKNOWN:
+            if isinstance(error, CaAway) or error.code == OUTCOME_UNKNOWN:
                 seen.was_away()
             raise
         finally:

@@ -22,7 +22,7 @@ from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import EventHub, Store
 from kipuka_core.domain.remembered import stored_request
 from kipuka_core.domain.template_record import template_der
-from kipuka_core.errors import CaAway, KipukaError, OutcomeUnknown, PluginFailed, RequestRefused, Unavailable
+from kipuka_core.errors import CaAway, KipukaError, OutcomeUnknown, PluginFailed, RequestRefused, Unavailable, detail_of
 from kipuka_core.model.asked import Asked
 from kipuka_core.model.certificate import Approved, Issued
 from kipuka_core.model.enrolment import Enrolment
@@ -39,7 +39,8 @@ _STEPS = 20
 """How often a CA may say "at once" before it is made to wait."""
 _ticks = time.monotonic
 _CESSATION_OF_OPERATION = 5
-_OUTCOMES: tuple[type[Issued | Wait], ...] = (Issued, Wait)
+OUTCOMES: tuple[type[Issued | Wait], ...] = (Issued, Wait)
+"""What a CA answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class ExternalCas:
         backend = self.cas[ca_id]
         await self._intend(approved)
         try:
-            outcome: Issued | Wait = await self.guard.call(ca_id, backend.issue, approved, expect=_OUTCOMES)
+            outcome: Issued | Wait = await self.guard.call(ca_id, backend.issue, approved, expect=OUTCOMES)
         except (OutcomeUnknown, PluginFailed) as error:
             await self._look_later(approved, error)
             raise _unknown(enrolment) from error
@@ -97,7 +98,7 @@ class ExternalCas:
                 return wait
             question = asked(approved, pending.reference)
             try:
-                outcome = await self.guard.call(ca_id, self.cas[ca_id].poll, question, expect=_OUTCOMES)
+                outcome = await self.guard.call(ca_id, self.cas[ca_id].poll, question, expect=OUTCOMES)
             except (Unavailable, PluginFailed) as error:  # an outcome that is unknown is one that is not there yet
                 _log(ca_id, enrolment, error)
                 return await self._note(approved, pending, now, is_at_once=False, polls=polls)
@@ -146,8 +147,8 @@ class ExternalCas:
             try:
                 await self.guard.call(ca_id, backend.revoke, certificate, _CESSATION_OF_OPERATION, expect=type(None))
             except RequestRefused as error:
-                problem = getattr(error, "detail", "") or error.reason
-        reason = getattr(why, "detail", "") or str(why)
+                problem = detail_of(error)
+        reason = detail_of(why)
         await self.events.emit(
             CertificateDiscarded(
                 time=enrolment.time,
@@ -171,7 +172,7 @@ class ExternalCas:
             template_der=template_der(approved.template),
             issuer_der=approved.issuer.public_bytes(serialization.Encoding.DER),
             asked_at=enrolment.time,
-            next_poll_at=enrolment.time + self._lease,
+            next_poll_at=enrolment.time + self.lease,
         )
         intent = await self.store.remember(stored_request(enrolment, RequestState.INTENT, at_ca=at_ca))
         if intent.id != enrolment.request_id:
@@ -182,14 +183,14 @@ class ExternalCas:
             )
 
     @property
-    def _lease(self) -> timedelta:
+    def lease(self) -> timedelta:
         """How long a request that is being asked for is left alone by those who look after lost ones."""
         return timedelta(seconds=3 * self.guard.timeout_seconds + 5)
 
     async def _note(self, approved: Approved, wait: Wait, now: datetime, *, is_at_once: bool, polls: int) -> Wait:
         enrolment = approved.enrolment
         told_seconds = wait.retry_after_seconds or enrolment.label.retry_after_seconds
-        pause = self._lease if is_at_once else timedelta(seconds=poll_pause_seconds(wait.retry_after_seconds, polls))
+        pause = self.lease if is_at_once else timedelta(seconds=poll_pause_seconds(wait.retry_after_seconds, polls))
         event = None
         if not is_at_once and not polls:
             event = EnrolmentWaiting(**enrolment_facts(enrolment), reason=wait.reason)
@@ -252,5 +253,4 @@ def _unknown(enrolment: Enrolment) -> Unavailable:
 
 
 def _log(ca_id: str, enrolment: Enrolment, error: RequestRefused) -> None:
-    detail = getattr(error, "detail", "") or error.reason
-    log.warning("CA %s: request %s: no clear answer: %s", ca_id, enrolment.request_id, detail)
+    log.warning("CA %s: request %s: no clear answer: %s", ca_id, enrolment.request_id, detail_of(error))

@@ -25,8 +25,6 @@ from kipuka_core.model.names import san_entry
 from kipuka_core.model.record import RecordedCertificate
 from kipuka_core.model.verdict import Wait
 
-OUTCOMES: tuple[type[Issued | Wait], ...] = (Issued, Wait)
-
 
 @dataclass(frozen=True, slots=True)
 class Issuance:

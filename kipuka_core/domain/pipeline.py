@@ -100,24 +100,22 @@ class Road:
 
         ``waits_are_answered``: a person has approved it.
         """
+        is_only = not self.choice.is_group(enrolment.label)
         away: CaAway | None = None
         for placed in self.choice.places(enrolment):
-            with self.choice.watched(placed.label.ca_id) as seen:
-                try:
+            try:
+                with self.choice.watched(placed.label.ca_id) as seen:
                     with self.meter.timed("judge"):
                         approved = (await self.assess(placed)).outcome(waits_are_answered=waits_are_answered)
                     if isinstance(approved, Wait):
                         return await self.remembered.wait(enrolment, approved)
-                    is_only = not self.choice.is_group(enrolment.label)
                     outcome = await self.issuance.issue(approved, is_last=is_only)
-                except CaAway as error:
-                    seen.was_away()
-                    if not self.choice.is_group(enrolment.label):
-                        raise
-                    away = error
-                else:
                     seen.has_answered()
                     return outcome
+            except CaAway as error:
+                if is_only:
+                    raise
+                away = error
         await self.issuance.store.withdraw_intent(enrolment.request_id)
         raise away or Unavailable("no certification authority can be reached now; repeat the request later")
 

@@ -16,7 +16,7 @@ from kipuka_core.model.certificate import CaProfile, Template
 from kipuka_core.model.key_usage import key_usage_names
 from kipuka_core.model.names import same_san
 
-_CHECKED_OR_COMMON = frozenset(
+CHECKED_OR_COMMON = frozenset(
     {
         ExtensionOID.BASIC_CONSTRAINTS,
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
@@ -29,6 +29,7 @@ _CHECKED_OR_COMMON = frozenset(
         ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
     }
 )
+"""Extensions that a certificate may have without having been approved, or that are compared one by one."""
 _FOLLOWS = CaProfile()
 _INCLUSIVE = timedelta(seconds=1)
 """RFC 5280 4.1.2.5: notAfter belongs to the validity."""
@@ -100,7 +101,7 @@ def _check_extensions(extensions: x509.Extensions, template: Template, profile: 
     further = {
         each.oid: (each.critical, each.value)
         for each in extensions
-        if each.oid not in _CHECKED_OR_COMMON
+        if each.oid not in CHECKED_OR_COMMON
         and (each.oid in approved or each.oid.dotted_string not in profile.extensions)
     }
     if further != approved:

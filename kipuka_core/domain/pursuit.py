@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 
-from kipuka_core.domain.external import ExternalCas, asked, poll_pause_seconds
-from kipuka_core.domain.issuance import OUTCOMES, Issuance
+from kipuka_core.domain.external import OUTCOMES, ExternalCas, asked, poll_pause_seconds
+from kipuka_core.domain.issuance import Issuance
 from kipuka_core.domain.ports import CsrReader
 from kipuka_core.domain.revival import approved_of
-from kipuka_core.errors import NotIssued, PluginFailed, PostcheckFailed, RequestRefused, Unavailable
+from kipuka_core.errors import NotIssued, PluginFailed, PostcheckFailed, RequestRefused, Unavailable, detail_of
 from kipuka_core.model.certificate import Approved, Issued
 from kipuka_core.model.label import Label
 from kipuka_core.model.record import AtCa, RequestState, StoredRequest
@@ -45,13 +45,12 @@ class Pursuit:
 
     async def look(self, now: datetime) -> int:
         """Look after every request that is due now; how many those were. Raises StoreUnavailable."""
-        lease = timedelta(seconds=3 * self.issuance.guard.timeout_seconds + 5)
-        claimed = await self.issuance.store.claim_polls(now, lease, _AT_ONCE)
+        claimed = await self.issuance.store.claim_polls(now, self.external.lease, _AT_ONCE)
         # Side by side: one that is slow does not keep the others beyond their lease.
         ended = await asyncio.gather(*(self._one(stored, now) for stored in claimed), return_exceptions=True)
         for stored, error in zip(claimed, ended, strict=True):
             if isinstance(error, RequestRefused):  # it is due again when the lease has ended
-                log.warning("request %s: %s", stored.id, getattr(error, "detail", "") or error.reason)
+                log.warning("request %s: %s", stored.id, detail_of(error))
             elif isinstance(error, BaseException):
                 raise error
         return len(claimed)
@@ -116,7 +115,7 @@ class Pursuit:
         if self._is_over(at_ca, now):
             await self._give_up(stored, approved)
             return
-        log.info("CA %s: request %s: %s", at_ca.ca_id, stored.id, getattr(error, "detail", "") or error.reason)
+        log.info("CA %s: request %s: %s", at_ca.ca_id, stored.id, detail_of(error))
         wanted_seconds = error.retry_after_seconds if isinstance(error, Unavailable) else None
         pause = timedelta(seconds=poll_pause_seconds(wanted_seconds, at_ca.polls))
         await self.issuance.store.poll_at(stored.id, now + pause)

@@ -14,7 +14,7 @@ from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import EventHub, Store
 from kipuka_core.domain.status_ports import StatusStore
-from kipuka_core.errors import PluginFailed, RequestRefused, Unavailable
+from kipuka_core.errors import PluginFailed, RequestRefused, Unavailable, detail_of
 from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.event import RevocationForwarded
 from kipuka_core.model.fingerprints import issuer_key_id
@@ -49,7 +49,7 @@ class RevocationTeller:
             try:
                 await self._tell(ca_id, backend, now)
             except (Unavailable, PluginFailed) as error:
-                log.warning("CA %s: revocations are not told: %s", ca_id, getattr(error, "detail", "") or error.reason)
+                log.warning("CA %s: revocations are not told: %s", ca_id, detail_of(error))
                 self._not_before[ca_id] = now + _PAUSE
 
     async def _tell(self, ca_id: str, backend: CaBackend, now: datetime) -> None:

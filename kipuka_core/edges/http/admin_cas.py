@@ -18,7 +18,7 @@ from kipuka_core.domain.guard import Guard
 from kipuka_core.edges.http.admin_health import HealthChecks, ca_part, part_body
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.status import StatusDesk
-from kipuka_core.errors import KipukaError, NotFound, PluginFailed, Unavailable
+from kipuka_core.errors import KipukaError, NotFound, PluginFailed, Unavailable, detail_of
 from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.fingerprints import serial_hex
 from kipuka_core.model.key_type import describe_key, key_type_of
@@ -101,7 +101,7 @@ class CaDirectory:
         try:
             return await self._facts(ca_id)
         except KipukaError as error:
-            log.warning("CA does not answer", ca=ca_id, problem=getattr(error, "detail", "") or str(error))
+            log.warning("CA does not answer", ca=ca_id, problem=detail_of(error))
             return None
 
 

@@ -16,6 +16,7 @@ from kipuka_core.domain.guard import Guard
 from kipuka_core.domain.ports import TokenHealth
 from kipuka_core.edges.http.admin_tokens import tokens_body, tokens_status
 from kipuka_core.edges.log import get_logger, redact_text
+from kipuka_core.errors import detail_of
 from kipuka_core.model.health import HealthStatus as HealthStatus  # noqa: PLC0414  # part of this room's face
 
 log = get_logger()
@@ -101,7 +102,7 @@ class HealthChecks:
         try:
             await self._guard.call(name, self._pings[name], expect=NoneType)
         except Exception as error:  # noqa: BLE001  # whatever it is, this part does not work
-            problem = redact_text(getattr(error, "detail", "") or str(error) or type(error).__name__)
+            problem = redact_text(detail_of(error) or type(error).__name__)
         return PartHealth(problem, round((self._clock() - began) * 1000, 3))
 
     def _say_changes(self, found: Mapping[str, PartHealth]) -> None:

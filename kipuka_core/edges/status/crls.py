@@ -18,7 +18,7 @@ from kipuka_core.domain.status_ports import StatusStore, authority_key_id
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.status.entries import NEVER, CrlEntries
 from kipuka_core.edges.status.signing import is_crl_of, sign
-from kipuka_core.errors import KipukaError, PluginFailed, Unavailable
+from kipuka_core.errors import KipukaError, PluginFailed, Unavailable, detail_of
 from kipuka_core.model.fingerprints import issuer_key_id
 from kipuka_core.model.status import CrlFacts, PublishedCrl, RevocationState, StatusChange
 from kipuka_core.wire.crl import certificate_list, tbs_cert_list
@@ -217,4 +217,4 @@ class CrlPublisher:
 
 def trouble_of(error: KipukaError) -> str:
     """What the log says of it."""
-    return getattr(error, "detail", "") or str(error)
+    return detail_of(error)

@@ -24,9 +24,9 @@ import pytest
 import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import ExtensionOID
 
 from kipuka_core.domain.ca_ports import CaBackend
+from kipuka_core.domain.postcheck import CHECKED_OR_COMMON
 from kipuka_core.errors import NotIssued, Unavailable
 from kipuka_core.model.asked import Asked
 from kipuka_core.model.certificate import Approved, CaChain, CaProfile, Issued, Template
@@ -39,19 +39,6 @@ from kipuka_core.testing.pki import make_csr, make_key
 from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_template
 
 OpenCa = Callable[[], AbstractAsyncContextManager[CaBackend]]
-_OWN_OF_EVERY_CA = frozenset(
-    oid.dotted_string
-    for oid in (
-        ExtensionOID.BASIC_CONSTRAINTS,
-        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-        ExtensionOID.KEY_USAGE,
-        ExtensionOID.EXTENDED_KEY_USAGE,
-        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
-        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
-        ExtensionOID.CRL_DISTRIBUTION_POINTS,
-        ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
-    )
-)
 _LEAST_SERIAL_BITS = 64
 _MOST_SERIAL_BITS = 159
 """RFC 5280 4.1.2.2: positive and at most 20 octets, of which DER spends one bit on the sign."""
@@ -264,7 +251,11 @@ def check_as_approved(certificate: x509.Certificate, approved: Approved, profile
     else:
         assert ends - begins <= profile.validity + timedelta(seconds=1), "it is not valid for longer than declared"
     _check_usages(certificate, template)
-    allowed = {*_OWN_OF_EVERY_CA, *profile.extensions, *(each.oid.dotted_string for each in template.extensions)}
+    allowed = {
+        *(oid.dotted_string for oid in CHECKED_OR_COMMON),
+        *profile.extensions,
+        *(each.oid.dotted_string for each in template.extensions),
+    }
     found = {each.oid.dotted_string for each in certificate.extensions}
     assert found <= allowed, "it has no extensions but those approved and those declared"
 
