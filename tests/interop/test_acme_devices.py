@@ -15,6 +15,7 @@ from kipuka_core.testing.server import RunningServer, running_server, wait_until
 from tests.acme.acme_site import make_site
 from tests.acme.pebble import Pebble, running_pebble
 from tests.interop.programs import run
+from tests.interop.strongswan import enrol_and_renew
 
 pytestmark = pytest.mark.interop
 
@@ -58,21 +59,10 @@ def _asked(*curl: str | Path, cwd: Path) -> bytes:
 def test_strongswan_enrols_and_renews(
     server: RunningServer, pebble: Pebble, tmp_path: Path, key_type: str, size: str
 ) -> None:
-    name = f"{key_type}-pump.example"
-    token = server.deployment.otp(name)
-    key, certificate = tmp_path / "device.key", tmp_path / "device.pem"
-    key.write_bytes(run("pki", "--gen", "--type", key_type, "--size", size, "--outform", "pem").stdout)
-    request: list[str | Path] = ["pki", "--req", "--in", key, "--type", key_type, "--dn", f"CN={name}", "--san", name]
-    csr = run(*request, "--outform", "der").stdout
-    for number, pem in enumerate(x509.load_pem_x509_certificates(pebble.chain_file.read_bytes())):
-        (tmp_path / f"{number}.pem").write_bytes(pem.public_bytes(Encoding.PEM))
-    est: list[str | Path] = ["pki", "--est", "--url", f"https://localhost:{server.est_port}", "--outform", "pem"]
-    for anchor in (server.deployment.root_pem, tmp_path / "0.pem", tmp_path / "1.pem"):
-        est += ["--cacert", anchor]
-
-    enrolled = run(*est, "--userpass", f"{name}:{token}", stdin=csr).stdout
-    certificate.write_bytes(enrolled)
-    renewed = run(*est, "--cert", certificate, "--key", key, stdin=csr).stdout
+    chain = x509.load_pem_x509_certificates(pebble.chain_file.read_bytes())
+    csr, enrolled, renewed = enrol_and_renew(
+        server, f"{key_type}-pump.example", chain, key_type, size, directory=tmp_path
+    )
 
     first, second = map(x509.load_pem_x509_certificate, (enrolled, renewed))
     assert first.subject == second.subject == x509.load_der_x509_csr(csr).subject

@@ -15,6 +15,7 @@ from kipuka_core.testing.server import RunningServer, running_server
 from tests.cfssl.cfssl_server import Cfssl, make_cfssl, running_cfssl
 from tests.cfssl.cfssl_site import make_site
 from tests.interop.programs import run
+from tests.interop.strongswan import enrol_and_renew
 
 pytestmark = pytest.mark.interop
 
@@ -38,21 +39,9 @@ def server(cfssl: Cfssl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 def test_strongswan_enrols_and_renews(
     server: RunningServer, cfssl: Cfssl, tmp_path: Path, key_type: str, size: str
 ) -> None:
-    name = f"{key_type}-pump"
-    token = server.deployment.otp(name)
-    key, certificate = tmp_path / "device.key", tmp_path / "device.pem"
-    key.write_bytes(run("pki", "--gen", "--type", key_type, "--size", size, "--outform", "pem").stdout)
-    request: list[str | Path] = ["pki", "--req", "--in", key, "--type", key_type, "--dn", f"CN={name}", "--san", name]
-    csr = run(*request, "--outform", "der").stdout
-    est: list[str | Path] = ["pki", "--est", "--url", f"https://localhost:{server.est_port}", "--outform", "pem"]
-    for number, anchor in enumerate(cfssl.authority.chain):
-        (tmp_path / f"{number}.pem").write_bytes(anchor.public_bytes(Encoding.PEM))
-        est += ["--cacert", tmp_path / f"{number}.pem"]
-    est += ["--cacert", server.deployment.root_pem]
-
-    enrolled = run(*est, "--userpass", f"{name}:{token}", stdin=csr).stdout
-    certificate.write_bytes(enrolled)
-    renewed = run(*est, "--cert", certificate, "--key", key, stdin=csr).stdout
+    csr, enrolled, renewed = enrol_and_renew(
+        server, f"{key_type}-pump", cfssl.authority.chain, key_type, size, directory=tmp_path
+    )
 
     first, second = map(x509.load_pem_x509_certificate, (enrolled, renewed))
     assert first.serial_number != second.serial_number
