@@ -17,6 +17,8 @@ from typing import Any
 
 from kipuka_core.cli.init import prepare
 from kipuka_core.model.key_type import KeyType
+from kipuka_core.testing.client import EstClient
+from kipuka_core.testing.pki import Leaf
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
@@ -113,6 +115,15 @@ class RunningServer:
     def est_url(self) -> str:
         """``https://localhost:PORT/.well-known/est``."""
         return f"https://localhost:{self.est_port}/.well-known/est"
+
+    def client(self, leaf: Leaf | None = None, *, base_path: str = "/.well-known/est") -> EstClient:
+        """A client that trusts the embedded CA; it presents ``leaf``, if there is one."""
+        root = self.deployment.root_pem
+        return EstClient(self.est_port, root, leaf=leaf, directory=self.deployment.directory, base_path=base_path)
+
+    def otp(self, entity_id: str, *options: str) -> str:
+        """Make a one-time password, as :meth:`Deployment.otp` does; the token."""
+        return self.deployment.otp(entity_id, *options)
 
     def log(self) -> list[dict[str, Any]]:
         """Every JSON line of the log so far."""

@@ -11,7 +11,7 @@ from tests.docs.blocks import ROOT, read
 
 def test_the_page_has_one_line_for_each_dependency_and_no_other() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    extras = [line for lines in project["project"]["optional-dependencies"].values() for line in lines]
+    extras = project["project"]["optional-dependencies"]["postgresql"]  # that of testing is among what we test with
     declared = [*project["project"]["dependencies"], *extras, *project["dependency-groups"]["dev"]]
     names = [name_in(line) for line in declared]
     of_plugins = {name_in(line) for file in ROOT.glob("plugins/*/pyproject.toml") for line in dependencies_in(file)}
