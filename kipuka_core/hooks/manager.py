@@ -144,11 +144,7 @@ def _load(entry_point: EntryPoint, info: PluginInfo) -> Any:
 
 
 def _check(plugin: Any, info: PluginInfo) -> None:
-    version = getattr(plugin, "kipuka_api_version", spec.API_VERSION)
-    if not isinstance(version, int) or version > spec.API_VERSION:
-        raise ConfigurationError(
-            f"{info}", f"speaks hook API version {version}; this kipuka speaks {spec.API_VERSION}: upgrade kipuka"
-        )
+    _check_api_version(plugin, info)
     for name in dir(plugin):
         value = getattr(plugin, name)
         if not name.startswith("kipuka_") or not callable(value):
@@ -160,6 +156,19 @@ def _check(plugin: Any, info: PluginInfo) -> None:
             raise ConfigurationError(f"{info}", f"{name} is not marked with @hookimpl")
         if options.get("wrapper") or options.get("hookwrapper"):
             raise ConfigurationError(f"{info}", f"{name} is a hook wrapper; those are not accepted")
+
+
+def _check_api_version(plugin: Any, info: PluginInfo) -> None:
+    version = getattr(plugin, "kipuka_api_version", spec.API_VERSION)
+    if type(version) is not int:
+        raise ConfigurationError(f"{info}", f"kipuka_api_version is {version!r}; it has to be a number such as 1")
+    if spec.OLDEST_API_VERSION <= version <= spec.API_VERSION:
+        return
+    spoken = " to ".join(map(str, dict.fromkeys((spec.OLDEST_API_VERSION, spec.API_VERSION))))
+    what = "kipuka" if version > spec.API_VERSION else info.distribution
+    raise ConfigurationError(
+        f"{info}", f"speaks hook API version {version}; this kipuka speaks {spoken}: upgrade {what}"
+    )
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, info: PluginInfo) -> None:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:  # importing Quart takes longer than all the rest of the face,
 
 PROJECT = "kipuka"
 API_VERSION = 1
-"""What this core speaks. A plugin module may say ``kipuka_api_version = N``; a newer one is refused at start-up."""
+"""What this core speaks. A plugin says ``kipuka_api_version = N``; what may change when is in docs/api-version.md."""
+OLDEST_API_VERSION = 1
+"""The oldest that it speaks besides."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
