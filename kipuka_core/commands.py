@@ -17,8 +17,10 @@ from kipuka_core.config import labels, load, validate_table
 from kipuka_core.domain.ports import Store
 from kipuka_core.edges.blocking import BlockingWork
 from kipuka_core.errors import ConfigurationError, StoreUnavailable
+from kipuka_core.hooks.manager import load_plugins
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.event import Event
+from kipuka_core.plugin_tables import plugin_settings
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -71,6 +73,18 @@ def key_store_context(config_path: Path | None, name: str, model: type[SettingsT
         warn=lambda warning: click.echo(f"warning: {warning}", err=True),
     )
     return CommandContext(settings, services)
+
+
+def settings_of_plugin(config_path: Path | None, name: str, model: type[SettingsT]) -> SettingsT:
+    """What ``[plugin.NAME]`` says to the enabled plugin of this name, whose module has ``kipuka_settings = model``.
+
+    Raises ConfigurationError.
+    """
+    config = load(config_path, os.environ)
+    settings = plugin_settings(config, load_plugins(config.plugins.enable))[name]
+    if not isinstance(settings, model):
+        raise TypeError(f"kipuka_settings of the plugin {name} is not {model.__name__}")
+    return settings
 
 
 def run_command(work: Callable[[], Any]) -> Any:

@@ -1,6 +1,10 @@
 """Every hook. A plugin is a module (or any object) with functions of these names, marked with ``@hookimpl``.
 
 Hooks are called once, at start-up, without arguments, and return providers; nothing of them runs during a request.
+
+Besides its hooks, a plugin's module may say `kipuka_api_version = 1`, which API it was written for, and
+`kipuka_settings = …`, the class of settings that `[plugin.NAME]` has for its commands and admin routes.
+
 The reference page is generated from this file.
 """
 
