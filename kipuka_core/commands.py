@@ -81,9 +81,11 @@ def settings_of_plugin(config_path: Path | None, name: str, model: type[Settings
     Raises ConfigurationError.
     """
     config = load(config_path, os.environ)
-    settings = plugin_settings(config, load_plugins(config.plugins.enable))[name]
+    settings = plugin_settings(config, load_plugins(config.plugins.enable)).get(name)
     if not isinstance(settings, model):
-        raise TypeError(f"kipuka_settings of the plugin {name} is not {model.__name__}")
+        raise ConfigurationError(
+            f"plugin.{name}", f"the plugin's module does not say kipuka_settings = {model.__name__}"
+        )
     return settings
 
 

@@ -21,6 +21,7 @@ import pydantic
 
 import kipuka_core
 import kipuka_core.testing
+from kipuka_core import commands
 from kipuka_core.hooks import spec
 from kipuka_core.model import event
 from kipuka_core.testing import plugin as fixtures
@@ -42,6 +43,7 @@ def listing(name: str) -> list[str]:
 def _face() -> Iterator[str]:
     for name in kipuka_core.__all__:
         yield from _thing(name, getattr(kipuka_core, name))
+    yield from _module(commands)
     for name, hook in spec.HOOKS.items():
         yield f"hook {name}{_signature(hook)}"
     for cls in vars(event).values():
