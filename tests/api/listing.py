@@ -65,7 +65,9 @@ def _kit() -> Iterator[str]:
 
 def _module(module: ModuleType) -> Iterator[str]:
     for name, value in vars(module).items():
-        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__:
+        if name.startswith("_") or isinstance(value, typing.TypeVar):
+            continue
+        if getattr(value, "__module__", "") == module.__name__:
             yield from _thing(f"{module.__name__.removeprefix('kipuka_core.')}.{name}", value)
 
 
