@@ -11,6 +11,7 @@ from kipuka_core.domain.ports import (
     KeyStore,
     LockoutLimits,
     Policy,
+    Records,
     ServerIdentity,
     TlsMaterial,
     TokenHealth,
@@ -55,6 +56,7 @@ from kipuka_core.model.key_type import KeyType, key_type_of
 from kipuka_core.model.key_usage import key_usage_extension
 from kipuka_core.model.label import EnrollmentRules, Label
 from kipuka_core.model.names import common_names, held_names, san_entry
+from kipuka_core.model.record import CertificateStatus, OneTimePassword, RecordedCertificate
 from kipuka_core.model.request import Connection, Csr, Operation
 from kipuka_core.model.signing_hash import SigningHash, signing_hash
 from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
@@ -70,6 +72,7 @@ __all__ = [
     "CaChain",
     "CaProfile",
     "CaProfileSettings",
+    "CertificateStatus",
     "ClientIdentity",
     "ConfigurationError",
     "Connection",
@@ -94,10 +97,13 @@ __all__ = [
     "NotIssued",
     "Offer",
     "OneTimeCredential",
+    "OneTimePassword",
     "Operation",
     "OutcomeUnknown",
     "Policy",
     "Provider",
+    "RecordedCertificate",
+    "Records",
     "RequestRefused",
     "ServerIdentity",
     "Services",

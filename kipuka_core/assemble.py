@@ -51,6 +51,7 @@ from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.exporter import exporter_problem
 from kipuka_core.errors import ConfigurationError, detail_of
 from kipuka_core.groups import ca_groups
+from kipuka_core.hooks.lent_records import LentRecords
 from kipuka_core.hooks.lifecycle import PortT, open_port
 from kipuka_core.hooks.manager import Plugins, load_plugins
 from kipuka_core.hooks.provider import Services
@@ -297,7 +298,7 @@ class _Builder:
     def _services(self, store: SqlStore, all_labels: tuple[Label, ...], anchors: list[x509.Certificate]) -> Services:
         config = self.config
         return Services(
-            store=store,
+            store=LentRecords(store),
             clock=self.clock,
             run_blocking=BlockingWork().run,
             open_signer=self._open_signer,

@@ -14,7 +14,7 @@ import click
 from pydantic import BaseModel
 
 from kipuka_core.config import labels, load, validate_table
-from kipuka_core.domain.ports import Store
+from kipuka_core.domain.ports import Records
 from kipuka_core.edges.blocking import BlockingWork
 from kipuka_core.errors import ConfigurationError, StoreUnavailable
 from kipuka_core.hooks.manager import load_plugins
@@ -54,7 +54,7 @@ def key_store_context(config_path: Path | None, name: str, model: type[SettingsT
         model, table.settings if table else {}, table.toml_path if table else name, base_dir=config.base_dir
     )
     services = Services(
-        store=cast("Store", _NoStore()),
+        store=cast("Records", _NoStore()),
         clock=lambda: datetime.now(UTC),
         run_blocking=BlockingWork().run,
         open_signer=_no_signer,
