@@ -42,7 +42,7 @@ def _shoot(browser: Browser, file: Path, picture: Path, scheme: Literal["light",
     height = min(_height(page), _LONGEST_PIXELS)
     page.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})
     if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
-        print(f"{file}: wider than {width}")
+        sys.stdout.write(f"{file}: wider than {width}\n")
     page.close()
 
 
@@ -57,4 +57,4 @@ def _file_name(site: Path, page: Path) -> str:
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="kipuka-site-"))
     look(ROOT / "build" / "docs", target)
-    print(f"the pictures are in {target}")
+    sys.stdout.write(f"the pictures are in {target}\n")
