@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from kipuka_core.admin_work import Administration, work_routes
+from kipuka_core.admin_work import work_routes
 from kipuka_core.config.sections.enrollment import Est
+from kipuka_core.domain.admin.administration import Administration
 from kipuka_core.edges.http import public
 from kipuka_core.edges.http.admin_openapi import PAGES, openapi
 from kipuka_core.edges.http.est import CERTS_ONLY, METHODS, NOT_OFFERED

@@ -31,7 +31,7 @@ def look(site: Path, directory: Path) -> None:
     with sync_playwright() as playwright:
         program = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for page in sorted(site.rglob("*.html")):
+        for page in sorted(each for each in site.rglob("*.html") if each.parent != site or each.stem != "index"):
             for name, scheme, width in _LOOKS:
                 _shoot(browser, page, directory / f"{_file_name(site, page)}-{name}.png", scheme, width)
 
