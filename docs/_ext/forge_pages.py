@@ -1,7 +1,8 @@
 """What pages that are written for a forge need in Sphinx.
 
 * The lists of links in ``docs/index.md`` are the table of contents: each section becomes a toctree with its name.
-* A link to a file that is no page (a configuration, a script, a unit) leads to a page that shows the file.
+* A link to a file that is no page (a configuration, a script, a unit) leads to a page that shows the file, and that
+  has a link to the file itself.
 """
 
 from __future__ import annotations
@@ -59,13 +60,25 @@ def pages_of_files(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """A page for every file that is linked somewhere."""
     if not isinstance(app.builder, StandaloneHTMLBuilder):
         return
-    files = {file for metadata in app.env.metadata.values() for file in metadata.get(_SHOWN, ())}
-    for file in sorted(files):
+    for file in _shown(app):
         path = Path(app.srcdir, file)
         language = _LEXERS.get(path.suffix, "text") if path.suffix else _OF_SCRIPTS
         shown = app.builder.highlighter.highlight_block(path.read_text(encoding="utf-8"), language)
-        body = f"<section><h1>{escape(path.name)}</h1><p><code>{escape(file)}</code></p>{shown}</section>"
+        itself = f'<p><code>{escape(file)}</code>, <a href="{escape(path.name)}" download>the file itself</a></p>'
+        body = f"<section><h1>{escape(path.name)}</h1>{itself}{shown}</section>"
         yield file, {"title": path.name, "body": body}, "page.html"
+
+
+def _shown(app: Sphinx) -> list[str]:
+    return sorted({file for metadata in app.env.metadata.values() for file in metadata.get(_SHOWN, ())})
+
+
+def _copy_files(app: Sphinx, error: Exception | None) -> None:
+    if error is None and isinstance(app.builder, StandaloneHTMLBuilder):
+        for file in _shown(app):
+            target = Path(app.outdir, file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(Path(app.srcdir, file).read_bytes())
 
 
 def _read(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -78,4 +91,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_transform(LinksToFiles)
     app.connect("source-read", _read)
     app.connect("html-collect-pages", pages_of_files)
+    app.connect("build-finished", _copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -148,7 +148,7 @@ def _option_row(option: click.Option) -> str:
 
 
 def _choices(option: click.Option) -> str:
-    return "|".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
+    return " | ".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
