@@ -41,7 +41,7 @@ from kipuka_core.wire import base64_body, basic_auth, csrattrs, media_type, path
 
 log = get_logger()
 
-_METHODS: dict[Operation, tuple[str, ...]] = {
+METHODS: dict[Operation, tuple[str, ...]] = {
     Operation.CACERTS: ("GET", "HEAD"),
     Operation.CSRATTRS: ("GET", "HEAD"),
     Operation.SIMPLEENROLL: ("POST",),
@@ -49,7 +49,7 @@ _METHODS: dict[Operation, tuple[str, ...]] = {
     Operation.SERVERKEYGEN: ("POST",),
     Operation.FULLCMC: ("POST",),
 }
-_NOT_OFFERED = (Operation.SERVERKEYGEN, Operation.FULLCMC)
+NOT_OFFERED = (Operation.SERVERKEYGEN, Operation.FULLCMC)
 CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 _BASE64 = ((b"content-transfer-encoding", b"base64"),)
 HOW_TO_START = (
@@ -139,10 +139,10 @@ class EstApp:
         if label is None:
             raise NotFound(f"there is no label {route.label!r} here", code="unknown_label")
         operation = route.operation
-        if scope["method"] not in _METHODS[operation]:
-            allow = _METHODS[operation]
+        if scope["method"] not in METHODS[operation]:
+            allow = METHODS[operation]
             raise MethodNotAllowed(f"{operation} takes {' or '.join(allow)}", allow=allow)
-        if operation in _NOT_OFFERED:
+        if operation in NOT_OFFERED:
             raise NotFound(f"{operation} is not offered here", code="operation_not_offered")
         if operation is Operation.CACERTS:
             return await self._cacerts(label, request)
