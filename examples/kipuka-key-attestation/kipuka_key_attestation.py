@@ -20,7 +20,6 @@ kipuka_api_version = 1
 EVIDENCE = "1.2.840.113549.1.9.16.2.59"  # the attribute id-aa-evidence of draft-ietf-lamps-csr-attestation
 CERTIFICATE = "1.3.6.1.4.1.32473.59.1"  # the type of our statement: an example's, as RFC 5612 has it
 _ANCHORS = "policy.key-attestation.anchors"
-_READ_HERE = {x509.BasicConstraints, x509.KeyUsage}
 
 
 @asn1.sequence
@@ -98,8 +97,7 @@ def _is_path(chain: Sequence[x509.Certificate], now: datetime) -> bool:
     signed = (_may_sign(ca, below) and issued_by(ca, each) for below, (each, ca) in enumerate(pairwise(chain)))
     in_time = all(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in chain)
     critical = {type(extension.value) for each in chain for extension in each.extensions if extension.critical}
-    hashes = {used.name for each in chain[:-1] if (used := each.signature_hash_algorithm)}
-    return in_time and all(signed) and critical <= _READ_HERE and hashes.isdisjoint({"md5", "sha1"})
+    return in_time and all(signed) and critical <= {x509.BasicConstraints, x509.KeyUsage}
 
 
 def _may_sign(certificate: x509.Certificate, cas_below: int) -> bool:

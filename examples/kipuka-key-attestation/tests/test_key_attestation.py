@@ -14,10 +14,12 @@ import pytest
 from attesting_device import attestation, attested_csr, evidence, make_element_key
 from cryptography import x509
 from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives import hashes
 
 from kipuka_core import Allow, ConfigurationError, Deny, DenyKind, Policy, Verdict
+from kipuka_core.testing.client import openssl
 from kipuka_core.testing.contracts.policy import PolicyContract
-from kipuka_core.testing.pki import Authority, make_csr, make_root
+from kipuka_core.testing.pki import Authority, key_pem, make_csr, make_root
 from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_label, sample_template
 from kipuka_core.testing.services import make_services
 
@@ -161,6 +163,31 @@ def test_every_certificate_has_to_be_valid_at_the_time_of_the_request(tmp_path: 
     assert refused(policy, shorter, at=NOW + timedelta(days=11)) == NOT_TRUSTED
     assert refused(policy, attested(short, days=1000), at=NOW + timedelta(days=101)) == NOT_TRUSTED
     assert refused(policy, attested(VENDOR, days=9000), at=NOW + timedelta(days=2001)) == NOT_TRUSTED
+
+
+def test_a_hash_that_is_broken_counts_for_nothing(policy: Policy, tmp_path: Path) -> None:
+    key, element = make_element_key(), tmp_path / "element.pem"
+    element.write_bytes(ELEMENT.pem + key_pem(ELEMENT.key))
+    (tmp_path / "csr.pem").write_text(openssl("req", "-inform", "DER", stdin=make_csr(key)))
+    sign = ("x509", "-req", "-in", str(tmp_path / "csr.pem"), "-CA", str(element), "-CAkey", str(element))
+
+    for algorithm, expected in (("-sha256", Allow), ("-sha1", Deny)):
+        leaf = x509.load_pem_x509_certificate(openssl(*sign, "-set_serial", "1", algorithm).encode())
+        csr_der = attested_csr(key, evidence((leaf, ELEMENT.certificate)))
+        assert isinstance(judged(policy, csr_der, at=NOW + timedelta(days=1)), expected)
+
+
+def test_a_key_usage_alone_makes_no_ca(policy: Policy) -> None:
+    key, now = make_element_key(), ELEMENT.certificate
+    usage = now.extensions.get_extension_for_class(x509.KeyUsage).value
+    leaf = ELEMENT.leaf(key=key).certificate
+
+    for is_ca, expected in ((True, Allow), (False, Deny)):
+        builder = x509.CertificateBuilder(now.issuer, now.subject, now.public_key(), 1)
+        builder = builder.not_valid_before(now.not_valid_before_utc).not_valid_after(now.not_valid_after_utc)
+        builder = builder.add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        element = builder.add_extension(usage, critical=True).sign(VENDOR.key, hashes.SHA256())
+        assert isinstance(judged(policy, attested_csr(key, evidence((leaf, element)))), expected)
 
 
 def test_what_is_critical_and_not_known_is_refused(policy: Policy) -> None:
