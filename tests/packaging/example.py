@@ -98,7 +98,23 @@ def _attested(happened: dict[str, Any], _directory: Path) -> None:
     }
 
 
+def _inventory(happened: dict[str, Any], _directory: Path) -> None:
+    assert happened == {
+        "a name of the record": "pump-7.plant.example",
+        "no name in the CSR": "pump-7.plant.example, 192.0.2.7",
+        "another name": "403: the inventory does not have 'pump-8.plant.example' for this device",
+        "renewal": "pump-7.plant.example",
+        "not in the inventory": "403: the inventory has no active device of this name",
+        "the inventory sends us away": "503: the inventory of devices cannot be asked now; try again later",
+        "what the log says of it": (
+            "the inventory cannot be used: Redirect response '302 Found' for url 'https://cmdb.example/api/device?id=pump-9'"
+        ),
+        "renewal, out of service": "403: the inventory has no active device of this name",
+    }
+
+
 EXAMPLES = (
+    Example("kipuka-cmdb-names", "cmdb-names", 131, "inventory_asked.py", _inventory),
     Example("kipuka-serial-allowlist", "serial-allowlist", 60, "serial_enrolment.py", _serials),
     Example("kipuka-key-attestation", "key-attestation", 120, "attested_enrolment.py", _attested),
     Example("kipuka-tls-directory", "directory", 80, "directory_served.py", _directory),
