@@ -25,6 +25,7 @@ from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_tem
 from kipuka_core.testing.services import make_services
 
 CA = make_root("Inventory CA")
+PATIENCE_SECONDS = 30
 DNS, IP = "device.plant.example", "192.0.2.7"
 PROVIDER: Provider[Policy]
 (PROVIDER,) = plugin.kipuka_policies()
@@ -299,7 +300,7 @@ async def test_so_is_one_that_takes_too_long_as_a_whole(
 
     async with PROVIDER.open(plugin.CmdbSettings(**(table | {"timeout": 1})), services) as policy:
         with pytest.raises(Unavailable):
-            await judged(policy)
+            await asyncio.wait_for(judged(policy), PATIENCE_SECONDS)
 
 
 async def test_an_inventory_that_is_away_is_no_consent(
