@@ -218,9 +218,10 @@ def with_body(body: bytes, status: int = 200, **headers: str) -> Reply:
     return lambda request: request.answer(status, body, **headers)
 
 
-def with_record(**changes: Any) -> Reply:
+def with_record(status: int = 200, **changes: Any) -> Reply:
+    """The right answer but for some keys; an ellipsis takes one out."""
     record = {"id": "device", "active": True, "dns": [DNS], "ip": [IP]} | changes
-    return with_body(json.dumps({key: value for key, value in record.items() if value is not ...}).encode())
+    return with_body(json.dumps({key: value for key, value in record.items() if value is not ...}).encode(), status)
 
 
 def for_ever(request: Request) -> None:
@@ -250,8 +251,8 @@ def redirect(request: Request) -> None:
 
 
 MISBEHAVIOUR: dict[str, Reply] = {
-    "an error": with_body(b"{}", 500),
-    "refuses us": with_body(b"{}", 403),
+    "an error": with_record(500),
+    "refuses us": with_record(403),
     "nothing new": with_body(b"", 304),
     "no content": with_body(b"", 204),
     "a redirect to the right answer": redirect,
