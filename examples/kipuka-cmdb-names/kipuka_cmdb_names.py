@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from kipuka_core import Allow, ConfigurationError, Deny, DenyKind, Duration, Enrolment, Policy, Provider, Services
 
 # isort: split
-from kipuka_core import Settings, Template, Unavailable, Verdict, hookimpl, read_certificates, read_secret_file
+from kipuka_core import Settings, Template, Unavailable, hookimpl, read_certificates, read_secret_file, san_entry
 
 kipuka_api_version = 1
 
@@ -67,15 +67,15 @@ class CmdbNames(Policy):
             return template
         return replace(template, san=record.san)
 
-    async def decide(self, template: Template, enrolment: Enrolment) -> Verdict:
+    async def decide(self, template: Template, enrolment: Enrolment) -> Allow | Deny:
         """Judge everything in the certificate's subject and SubjectAltName: what is not in the record is refused."""
         record = await self._record(enrolment.identity.entity_id)
         if record is None or not record.active:
             return Deny(DenyKind.PERMISSION, "the inventory has no active device of this name")
         others = [str(each.value) for each in template.subject if each.value not in {record.id, *record.dns}]
-        others += [str(name.value) for name in template.san if name not in record.san]
+        others += {*map(san_entry, template.san)} - {*map(san_entry, record.san)}
         if others:
-            return Deny(DenyKind.PERMISSION, f"the inventory does not have {ascii(others[0])[:100]} for this device")
+            return Deny(DenyKind.PERMISSION, f"the inventory does not have {ascii(min(others))[:100]} for this device")
         return Allow()
 
     async def _record(self, entity_id: str) -> Record | None:

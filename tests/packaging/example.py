@@ -102,7 +102,7 @@ def _inventory(happened: dict[str, Any], _directory: Path) -> None:
     assert happened == {
         "a name of the record": "pump-7.plant.example",
         "no name in the CSR": "pump-7.plant.example, 192.0.2.7",
-        "another name": "403: the inventory does not have 'pump-8.plant.example' for this device",
+        "another name": "403: the inventory does not have 'dns:pump-8.plant.example' for this device",
         "renewal": "pump-7.plant.example",
         "not in the inventory": "403: the inventory has no active device of this name",
         "the inventory sends us away": "503: the inventory of devices cannot be asked now; try again later",
