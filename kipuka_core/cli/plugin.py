@@ -22,7 +22,7 @@ def plugin() -> None:
     "word",
     required=True,
     type=click.Choice(tuple(KINDS)),
-    help="What it is: " + "; ".join(f"{kind.word}, {kind.called}" for kind in KINDS.values()) + ".",
+    help=f"What it is: {'; '.join(f'{kind.word}, {kind.called}' for kind in KINDS.values())}.",
 )
 @click.option(
     "--directory",
