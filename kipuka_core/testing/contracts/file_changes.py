@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ _is_hooked = False
 
 @contextmanager
 def changes_heard_of(*directories: Path) -> Iterator[list[str]]:
-    """The files and directories below ``directories`` that are opened for writing, made, renamed or removed."""
+    """The files and directories below ``directories`` that this process has made, written, renamed or removed.
+
+    A file that is opened for writing and is afterwards what it was does not count.
+    """
     global _is_hooked  # noqa: PLW0603  # an audit hook cannot be removed again
     if not _is_hooked:
         sys.addaudithook(_hear)
         _is_hooked = True
+    before = _contents(directories)
     heard: list[str] = []
     found: list[str] = []
     _listening.append(heard)
@@ -29,8 +33,13 @@ def changes_heard_of(*directories: Path) -> Iterator[list[str]]:
         yield found
     finally:
         _listening.remove(heard)
-        above = [str(directory.resolve()) for directory in directories]
-        found += sorted({path for path in heard if any(path.startswith(f"{each}/") for each in above)})
+        changed = {path for path, _ in _contents(directories) ^ before}
+        found += sorted(changed.intersection(heard))
+
+
+def _contents(directories: Sequence[Path]) -> set[tuple[str, bytes | None]]:
+    paths = {path for directory in directories for path in directory.resolve().rglob("*")}
+    return {(str(path), path.read_bytes() if path.is_file() else None) for path in paths}
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
