@@ -79,7 +79,9 @@ class Authentication:
         identities: list[ClientIdentity] = []
         for name in names:
             authenticator = self.authenticators[name]
-            identity = await self.guard.call(name, authenticator.authenticate, offer, expect=(ClientIdentity, NoneType))
+            identity = await self.guard.call(
+                name, authenticator.authenticate, offer, expect=(ClientIdentity, NoneType), passes=(WrongSecret,)
+            )
             if identity is None:
                 return None
             if identity.certificate is not None and identity.certificate != offer.connection.client_certificate:

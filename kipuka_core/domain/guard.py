@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from kipuka_core.domain.answers import answer_problem
-from kipuka_core.errors import PluginFailed, RequestRefused, StoreUnavailable, WrongSecret
+from kipuka_core.errors import PluginFailed, RequestRefused, StoreUnavailable
 
 ResultT = TypeVar("ResultT")
 log = logging.getLogger(__name__)
@@ -46,17 +46,20 @@ class Guard:
         method: Callable[..., Awaitable[Any]],
         *arguments: Any,
         expect: type[ResultT] | tuple[type[ResultT], ...],
+        passes: tuple[type[Exception], ...] = (),
     ) -> ResultT:
         """Await ``method(*arguments)`` and return its answer.
 
         Raises PluginFailed, naming ``plugin``, for an exception (``sys.exit()`` is one), a late answer, one of the
-        wrong type or one that the core could not use. A refusal that the plugin raises on purpose (RequestRefused,
-        WrongSecret) passes, and so does a store that is away.
+        wrong type or one that the core could not use. A refusal that the plugin raises on purpose (RequestRefused)
+        passes, and so do a store that is away and what else may be raised on purpose (``passes``).
         """
         call = self._begin(method)
         try:
             answer = await _begun(plugin, method, arguments)
-        except (RequestRefused, WrongSecret, StoreUnavailable, GeneratorExit, KeyboardInterrupt):
+        except (RequestRefused, StoreUnavailable, GeneratorExit, KeyboardInterrupt):
+            raise
+        except passes:
             raise
         except asyncio.CancelledError as error:
             self._end(call)

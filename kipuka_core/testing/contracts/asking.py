@@ -20,6 +20,7 @@ async def asked(
     method: Callable[..., Awaitable[Any]],
     *arguments: Any,
     expect: type[ResultT] | tuple[type[ResultT], ...],
+    passes: tuple[type[Exception], ...] = (),
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> ResultT:
     """The answer of a port's method. A refusal that is raised on purpose passes.
@@ -28,14 +29,16 @@ async def asked(
     of the exception, which the log would not.
     """
     try:
-        return await Guard(patience_seconds).call("plugin", method, *arguments, expect=expect)
+        return await Guard(patience_seconds).call("plugin", method, *arguments, expect=expect, passes=passes)
     except PluginFailed as failure:
         cause = failure.__cause__
         text = f": {cause}" if cause is not None and str(cause) else ""
         raise AssertionError(f"{failure.detail}{text}") from cause
 
 
-async def cancelled_at_every_step(begin: Callable[[], Awaitable[Any]]) -> None:
+async def cancelled_at_every_step(
+    begin: Callable[[], Awaitable[Any]], patience_seconds: float = PATIENCE_SECONDS
+) -> None:
     """Begin a call and cancel it at its first awaits, as a client does that hangs up."""
     for steps in range(_STEPS):
         task = asyncio.ensure_future(begin())
@@ -43,7 +46,7 @@ async def cancelled_at_every_step(begin: Callable[[], Awaitable[Any]]) -> None:
             await asyncio.sleep(0)
         was_done = task.done()
         task.cancel()
-        await asyncio.wait([task], timeout=PATIENCE_SECONDS)
+        await asyncio.wait([task], timeout=patience_seconds)
         assert task.done(), "it was cancelled and goes on: let asyncio.CancelledError pass"
         assert was_done or task.cancelled(), (
             "it was cancelled and answered all the same: let asyncio.CancelledError pass (`except Exception` does,"

@@ -46,7 +46,11 @@ async def ask(
     """The answer to an offer, refusals included. Any other exception fails the test."""
     try:
         return await asked(
-            port.authenticate, offer, expect=(ClientIdentity, type(None)), patience_seconds=patience_seconds
+            port.authenticate,
+            offer,
+            expect=(ClientIdentity, type(None)),
+            passes=(WrongSecret,),
+            patience_seconds=patience_seconds,
         )
     except (WrongSecret, RequestRefused) as refusal:
         return refusal
@@ -187,7 +191,7 @@ class AuthenticatorContract(PortContract):
     ) -> None:
         """A client that hangs up cancels its request at any await."""
         async with open_port() as port:
-            await cancelled_at_every_step(lambda: port.authenticate(good_offer))
+            await cancelled_at_every_step(lambda: port.authenticate(good_offer), self.patience_seconds)
             answer = await ask(port, good_offer)
             assert isinstance(answer, ClientIdentity), "a request that was cancelled stands in the way of the next one"
 

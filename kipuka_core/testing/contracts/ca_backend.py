@@ -149,10 +149,10 @@ class CaBackendContract(PortContract):
 
     async def test_a_cancelled_request_leaves_it_working(self, backend: CaBackend) -> None:
         """A server that stops cancels at any await."""
-        await cancelled_at_every_step(backend.chain)
+        await cancelled_at_every_step(backend.chain, self.patience_seconds)
         if not backend.external:  # what was sent to a CA elsewhere is found again by its record, and not by this suite
             approved = await self._approved(backend)
-            await cancelled_at_every_step(lambda: backend.issue(approved))
+            await cancelled_at_every_step(lambda: backend.issue(approved), self.patience_seconds)
         approved = await self._approved(backend)
         check_as_approved(await self._issue(backend, approved), approved, backend.may_set)
 

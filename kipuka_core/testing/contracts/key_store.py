@@ -151,7 +151,7 @@ class KeyStoreContract(PortContract):
     async def test_a_cancelled_opening_leaves_the_store_working(self, open_port: OpenKeyStore, key_uri: str) -> None:
         """Start-up may be interrupted at any await."""
         async with open_port() as port:
-            await cancelled_at_every_step(lambda: port.signer(key_uri))
+            await cancelled_at_every_step(lambda: port.signer(key_uri), self.patience_seconds)
             await opened(port, key_uri)
 
     async def test_it_lets_the_event_loop_go_round(self, open_port: OpenKeyStore, key_uri: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -184,7 +184,7 @@ class PolicyContract(PortContract):
         question = _question(_csr("name and SAN"), label)
         before = await self._answer(policy, _csr("name and SAN"), label)
         for method in (policy.shape, policy.decide):
-            await cancelled_at_every_step(lambda method=method: method(*question))  # type: ignore[misc]  # of this turn
+            await cancelled_at_every_step(partial(method, *question), self.timeout_seconds)
         assert await self._answer(policy, _csr("name and SAN"), label) == before, (
             "a request that was cancelled changes the answer to the next one: keep nothing of a request"
         )

@@ -180,7 +180,7 @@ class TlsMaterialContract(PortContract):
             return
         async with open_port() as port:
             make_due()
-            await cancelled_at_every_step(port.upkeep)
+            await cancelled_at_every_step(port.upkeep, self.patience_seconds)
             check_it_serves(await ask(port))
 
     async def test_unusable_material_is_an_error_of_one_line(
@@ -199,7 +199,7 @@ class TlsMaterialContract(PortContract):
     async def test_a_cancelled_question_leaves_it_working(self, open_port: OpenMaterial) -> None:
         """A reload may be interrupted."""
         async with open_port() as port:
-            await cancelled_at_every_step(port.server_identity)
+            await cancelled_at_every_step(port.server_identity, self.patience_seconds)
             check_it_serves(await ask(port))
 
     async def test_it_opens_again_after_closing_and_beside_itself(self, open_port: OpenMaterial) -> None:
