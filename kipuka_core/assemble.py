@@ -402,9 +402,10 @@ class _Opener:
 
     async def open(self, kind: str, table: PluginTable, port: type[PortT], **more: str) -> PortT:
         provider = self.plugins.provider(kind, table.use, table.toml_path)
+        wanted = {key: value for key, value in more.items() if key in provider.settings.model_fields}
         settings = validate_table(
             provider.settings,
-            {**table.settings, **more},
+            {**table.settings, **wanted},
             table.toml_path,
             base_dir=self.base_dir,
             other_keys=_CORE_KEYS.get(kind, ()),

@@ -203,8 +203,20 @@ async def _identity(
         remarks = tuple(assembly.warnings[warned_before:])
         del assembly.warnings[warned_before:]
     file = identity.certificate_file
+    try:
+        certificates = load_certificates(file)
+    except ConfigurationError as error:
+        raise _naming_the_material(error, table, assembly.config) from error
     surroundings = Surroundings((*assembly.own_issuers, *trust.listed), _hosts(assembly.config, table))
-    return identity, ServerChain(file, load_certificates(file), surroundings, identity.is_stand_in), remarks
+    return identity, ServerChain(file, certificates, surroundings, identity.is_stand_in), remarks
+
+
+def _naming_the_material(error: ConfigurationError, table: PluginTable, config: Config) -> ConfigurationError:
+    """An error about a file that a provider names, as one about the key that it stands in or else the provider."""
+    named = naming_the_key(error, table.settings, table.toml_path, base_dir=config.base_dir)
+    if named.where != error.where:
+        return named
+    return ConfigurationError(table.toml_path, f"TLS material {table.use!r} names {error}")
 
 
 def _hosts(config: Config, table: PluginTable) -> tuple[str, ...]:

@@ -155,11 +155,11 @@ def _check(plugin: Any, info: PluginInfo) -> None:
         )
     for name in dir(plugin):
         value = getattr(plugin, name)
-        if not name.startswith("kipuka_") or not callable(value):
+        options = getattr(value, f"{spec.PROJECT}_impl", None)
+        if not callable(value) or not (name.startswith("kipuka_") or isinstance(options, dict)):
             continue
         if name not in spec.HOOKS:
             raise ConfigurationError(f"{info}", f"there is no hook {name!r}{nearest(name, spec.HOOKS)}")
-        options = getattr(value, f"{spec.PROJECT}_impl", None)
         if options is None:
             raise ConfigurationError(f"{info}", f"{name} is not marked with @hookimpl")
         if options.get("wrapper") or options.get("hookwrapper"):
