@@ -32,6 +32,11 @@ _KEYS_OF_THE_CORE = {"ca_backend": frozenset({"id"})}
 """Keys of a settings model that the core fills in itself from its own part of the table."""
 
 
+def words_for(kind: str) -> str:
+    """A kind as a person writes it: ``CA backend``."""
+    return {"ca_backend": "CA backend", "tls_material": "TLS material"}.get(kind, kind.replace("_", " "))
+
+
 def table_of(kind: str, name: str) -> str:
     """Where a provider's settings are, as the reference page has it: ``policy.NAME``; ``ca[NAME]`` for a part of it."""
     return _TABLES_OF_THEIR_OWN.get((kind, name)) or _TABLES[kind].format(name)

@@ -1,18 +1,1 @@
 """``kipuka plugins``: what is installed, what is enabled, whether it is sound, and what its settings are."""
-
-from __future__ import annotations
-
-import click
-
-from kipuka_core.cli.plugins.check import check_plugin
-from kipuka_core.cli.plugins.docs import document_plugin
-from kipuka_core.cli.plugins.listed import list_plugins
-
-
-@click.group()
-def plugins() -> None:
-    """What is installed and enabled."""
-
-
-for _command in (list_plugins, check_plugin, document_plugin):
-    plugins.add_command(_command)

@@ -15,6 +15,7 @@ from kipuka_core.cli.common import config_option
 from kipuka_core.cli.plugins.contained import Told, told_by_process
 from kipuka_core.cli.plugins.installed import Installed, not_installed, plugins_named
 from kipuka_core.cli.plugins.listed import configuration_if_any
+from kipuka_core.hooks.listing import words_for
 
 _PROBLEM = "problem"
 _WIDTH = 13
@@ -111,6 +112,6 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for each in report["providers"]:
         use = f"used as {', '.join(each['used_as'])}" if each["used_as"] else "not used"
         settings = f"settings in {each['table']}" if each["settings"] else "no settings"
-        yield each["kind"].replace("_", " "), f"{each['name']}, {settings}, {use}"
+        yield words_for(each["kind"]), f"{each['name']}, {settings}, {use}"
     yield from (("command", f"kipuka {command}") for command in report["commands"])
     yield from (("admin route", route) for route in report["routes"])

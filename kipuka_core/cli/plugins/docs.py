@@ -25,7 +25,7 @@ def document_plugin(name: str, kind: str | None, config_path: Path | None) -> No
 
     NAME is a plugin, a distribution, or a provider of the built-in plugins or of those that the configuration enables.
     """
-    config = configuration_if_any(config_path)
+    config = configuration_if_any(config_path, quiet=True)
     request = {
         "do": "docs",
         "config": str(config.path) if config else None,

@@ -12,7 +12,7 @@ from kipuka_core.cli.plugins.lines import lines_to_add
 from kipuka_core.config import Config, load
 from kipuka_core.config.reference import plugin_section
 from kipuka_core.errors import KipukaError
-from kipuka_core.hooks.listing import table_of
+from kipuka_core.hooks.listing import table_of, words_for
 from kipuka_core.hooks.manager import BUILTIN, Plugins, ProviderEntry, load_plugins
 
 KINDS = ("authenticator", "policy", "ca_backend", "key_store", "tls_material", "event_sink")
@@ -45,7 +45,7 @@ def _chosen(name: str, kind: str | None, plugins: Sequence[str], config: Config 
     if not everything and not plugins:
         raise not_installed(name, tuple(entry.provider.name for entry in providers))
     if not found:
-        raise KipukaError(f"{name!r} brings no {(kind or 'provider').replace('_', ' ')}, so it has no settings")
+        raise KipukaError(f"{name!r} brings no {words_for(kind or 'provider')}, so it has no settings")
     brought_by = {each.plugin.name for each in found}
     if len(brought_by) > len(plugins or (None,)):
         ways = "; ".join(f"{each.kind} {each.provider.name!r} of {each.plugin}: --kind {each.kind}" for each in found)
@@ -66,9 +66,10 @@ def _entries(plugins: Plugins) -> list[ProviderEntry]:
 
 
 def _text(entry: ProviderEntry) -> str:
-    kind, name = entry.kind.replace("_", " "), entry.provider.name
+    kind, name = words_for(entry.kind), entry.provider.name
     path = table_of(entry.kind, name)
     section = plugin_section(path, entry.provider.settings)
     example = "\n".join(lines_to_add(None, entry.plugin.name, [entry], all_keys=True))
-    head = f"# The {kind} `{name}`\n\nOf the {entry.plugin}, version {entry.plugin.version}.\n\n"
+    about = entry.plugin
+    head = f"# The {kind} `{name}`\n\nPlugin `{about.name}` of distribution {about.distribution} {about.version}.\n\n"
     return f"{head}{section}\n## Example\n\n```toml\n{example}\n```\n"

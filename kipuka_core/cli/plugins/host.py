@@ -14,20 +14,12 @@ from kipuka_core.administration import administration
 from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.cli.check import dry_assembly
 from kipuka_core.cli.init import prepare
-from kipuka_core.config import Config, PluginTable, load, used_tables
+from kipuka_core.cli.plugins.configured import with_plugin
+from kipuka_core.config import Config, load
 from kipuka_core.errors import ConfigurationError
-from kipuka_core.hooks.manager import BUILTIN
 from kipuka_core.listeners import admin_material
 from kipuka_core.live_tls import LiveTls
 from kipuka_core.model.key_type import KeyType
-
-
-def with_plugin(config: Config, plugin: str) -> Config:
-    """The same configuration, with a plugin enabled."""
-    if plugin in {BUILTIN, *config.plugins.enable}:
-        return config
-    table = config.plugins.model_copy(update={"enable": (*config.plugins.enable, plugin)})
-    return config.model_copy(update={"plugins": table})
 
 
 @asynccontextmanager
@@ -52,21 +44,6 @@ async def host(config: Config | None, plugin: str) -> AsyncIterator[Assembly]:
         fresh: Mapping[str, str] = {}  # no KIPUKA_STATE_DIR: nothing of this machine's
         async with dry_assembly(with_plugin(load(directory / "kipuka.toml", fresh), plugin)) as assembly:
             yield assembly
-
-
-def tables_for(config: Config | None, kind: str, provider: str) -> list[PluginTable]:
-    """What a configuration says to a provider: in tables that it uses, or could."""
-    if config is None:
-        return []
-    found = [table for of_kind, table in used_tables(config) if (of_kind, table.use) == (kind, provider)]
-    known = {table.toml_path for table in found}
-    idle = {"authenticator": ("auth", config.auth.tables), "policy": ("policy", config.policy.tables)}
-    section, tables = idle.get(kind, ("", {}))
-    for name, table in tables.items():
-        path = f"{section}.{name}"
-        if (table.use or name) == provider and path not in known:
-            found.append(PluginTable(name=name, use=provider, settings=table.settings, toml_path=path))
-    return found
 
 
 def routes_of(blueprints: Sequence[Any]) -> Iterator[str]:

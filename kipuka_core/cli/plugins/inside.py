@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _LARGEST_FILE_BYTES = 64 << 20
@@ -29,8 +30,8 @@ class Records:
         self._secrets.update(secret for secret in secrets if secret)
 
     def write(self, kind: str, value: Any) -> None:
-        """Add a record."""
-        text = json.dumps({kind: self._clean(value)}, ensure_ascii=True)
+        """Add a record; a ``text``, which holds nothing of a configuration, as it is."""
+        text = json.dumps({kind: value if kind == "text" else self._clean(value)}, ensure_ascii=True)
         os.write(self._file, text.encode("ascii") + b"\n")
 
     def _clean(self, value: Any) -> Any:
@@ -55,17 +56,28 @@ def main(request: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE_BYTES, _LARGEST_FILE_BYTES))
     sys.path[:] = request["path"]  # as the command has it, so that the same distributions are found
-    from kipuka_core.cli.plugins import documented, examine  # noqa: PLC0415  # found by this path
-    from kipuka_core.errors import KipukaError  # noqa: PLC0415
+    from kipuka_core.errors import KipukaError  # noqa: PLC0415  # found by this path
+    from kipuka_core.testing.quick.provider import place_of  # noqa: PLC0415
 
     records = Records(request["records"])
-    work = {"check": examine.examine, "docs": documented.document}[request["do"]]
     try:
-        work(request, records)
+        _work(request["do"])(request, records)
     except KipukaError as error:
         records.write("error", str(error))
+    except Exception as error:  # noqa: BLE001  # of a plugin's code in a place where none was expected
+        records.write("error", f"it raised {type(error).__name__}{place_of(error)}")
     records.write("done", True)
     records.write("step", "ending")
+
+
+def _work(name: str) -> Callable[[dict[str, Any], Records], None]:
+    if name == "check":
+        from kipuka_core.cli.plugins.examine import examine  # noqa: PLC0415  # the one or the other
+
+        return examine
+    from kipuka_core.cli.plugins.documented import document  # noqa: PLC0415
+
+    return document
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def lines_to_add(
         blocks.append(f"[plugins]\nenable = {toml_value([*there.plugins.enable, plugin])}")
     # A file cannot have the same table twice, so each order is written once.
     for kind, section, order in _orders(there):
-        names = [entry.provider.name for entry in entries if entry.kind == kind]
+        names = [entry.provider.name for entry in entries if entry.kind == kind and entry.provider.name not in order]
         if names:
             blocks.append(f"[{section}]\norder = {toml_value([*order, *names])}")
     blocks += [block for entry in entries if (block := _settings(entry, all_keys))]

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from kipuka_core.cli.common import config_option, print_table, read_config
-from kipuka_core.config import Config, used_tables
+from kipuka_core.cli.plugins.configured import places_of
+from kipuka_core.config import Config
 from kipuka_core.errors import KipukaError
 from kipuka_core.hooks.listing import Listed, survey
 
@@ -35,8 +36,8 @@ def list_plugins(config_path: Path | None, as_json: bool) -> None:
             click.echo(f"problem: {each.plugin}: {each.problem}")
 
 
-def configuration_if_any(path: Path | None) -> Config | None:
-    """The configuration; None, which is said on standard error, where none can be read and none was named.
+def configuration_if_any(path: Path | None, *, quiet: bool = False) -> Config | None:
+    """The configuration; None where none can be read and none was named, said on standard error unless ``quiet``.
 
     Raises ConfigurationError for one that was named.
     """
@@ -45,14 +46,9 @@ def configuration_if_any(path: Path | None) -> Config | None:
     except KipukaError as error:
         if path is not None:
             raise
-        click.echo(f"(no configuration: {error})", err=True)
+        if not quiet:
+            click.echo(f"(no configuration: {error})", err=True)
         return None
-
-
-def places_of(config: Config | None, kind: str | None, name: str) -> list[str]:
-    """Where a configuration uses a provider: TOML paths."""
-    used = used_tables(config) if config else ()
-    return [table.toml_path for of_kind, table in used if (of_kind, table.use) == (kind, name)]
 
 
 def _row(each: Listed, places: list[str]) -> tuple[str, ...]:
