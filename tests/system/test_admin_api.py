@@ -65,7 +65,13 @@ CONTRACT = [
     ("cas", CA),
     ("cas/default", CA | CERTIFICATE),
     ("cas/default/health", {"id", *PART}),
-    ("plugins", {"name", "distribution", "version", "kind", "enabled", "status"}),
+    (
+        "plugins",
+        {
+            *("name", "distribution", "version", "kind", "enabled", "status"),
+            *("api_version", "table", "settings", "problem"),
+        },
+    ),
 ]
 
 
