@@ -11,6 +11,7 @@ from kipuka_core.domain.ports import (
     KeyStore,
     LockoutLimits,
     Policy,
+    Records,
     ServerIdentity,
     TlsMaterial,
     TokenHealth,
@@ -47,11 +48,15 @@ from kipuka_core.model.certificate import (
     WantedExtension,
 )
 from kipuka_core.model.enrolment import Enrolment
+from kipuka_core.model.entity_id import entity_id_problem
 from kipuka_core.model.event import Event
 from kipuka_core.model.identity import BasicCredentials, ClientIdentity, Offer, OneTimeCredential
 from kipuka_core.model.issued_by import issued_by
-from kipuka_core.model.key_type import KeyType
+from kipuka_core.model.key_type import KeyType, key_type_of
+from kipuka_core.model.key_usage import key_usage_extension
 from kipuka_core.model.label import EnrollmentRules, Label
+from kipuka_core.model.names import common_names, held_names, san_entry
+from kipuka_core.model.record import CertificateStatus, OneTimePassword, RecordedCertificate
 from kipuka_core.model.request import Connection, Csr, Operation
 from kipuka_core.model.signing_hash import SigningHash, signing_hash
 from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
@@ -67,6 +72,7 @@ __all__ = [
     "CaChain",
     "CaProfile",
     "CaProfileSettings",
+    "CertificateStatus",
     "ClientIdentity",
     "ConfigurationError",
     "Connection",
@@ -91,10 +97,13 @@ __all__ = [
     "NotIssued",
     "Offer",
     "OneTimeCredential",
+    "OneTimePassword",
     "Operation",
     "OutcomeUnknown",
     "Policy",
     "Provider",
+    "RecordedCertificate",
+    "Records",
     "RequestRefused",
     "ServerIdentity",
     "Services",
@@ -112,10 +121,16 @@ __all__ = [
     "WantedExtension",
     "WrongSecret",
     "app",
+    "common_names",
+    "entity_id_problem",
+    "held_names",
     "hookimpl",
     "issued_by",
+    "key_type_of",
+    "key_usage_extension",
     "read_certificates",
     "read_secret_file",
+    "san_entry",
     "signing_hash",
     "sync_directory",
     "up_to_the_root",

@@ -100,7 +100,7 @@ def administration(assembly: Assembly, live: LiveTls) -> Quart | WithConsole:
         *work_routes(work),
         metrics_routes(metrics),
     )
-    api = admin_app(gate, parts, assembly.plugins.admin_routes)
+    api = admin_app(gate, parts, assembly.plugins.admin_routes, assembly.plugin_settings)
     if not config.admin.console:
         return api
     services = ConsoleServices(

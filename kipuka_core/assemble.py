@@ -7,7 +7,7 @@ exit stack closes in reverse, also when opening fails half-way.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from pydantic import BaseModel
 
 from kipuka_core import checks
 from kipuka_core.config import Config, PluginTable, labels, validate_table, warnings
@@ -50,12 +51,14 @@ from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.exporter import exporter_problem
 from kipuka_core.errors import ConfigurationError, detail_of
 from kipuka_core.groups import ca_groups
+from kipuka_core.hooks.lent_records import LentRecords
 from kipuka_core.hooks.lifecycle import PortT, open_port
 from kipuka_core.hooks.manager import Plugins, load_plugins
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.certificate import CaChain, CsrAttributes
 from kipuka_core.model.event import Event
 from kipuka_core.model.label import ChannelBindingMode, Label
+from kipuka_core.plugin_tables import plugin_settings
 from kipuka_core.wire.reader import WireReader
 
 CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  # an OID (RFC 2985 5.4.1)
@@ -80,6 +83,8 @@ class Assembly:
 
     config: Config
     plugins: Plugins
+    plugin_settings: Mapping[str, BaseModel]
+    """``[plugin.NAME]`` of the enabled plugins that have such settings."""
     labels: dict[str, Label]
     cas: dict[str, CaBackend]
     key_stores: tuple[KeyStore, ...]
@@ -174,6 +179,7 @@ class _Builder:
         if problem := exporter_problem():
             self.warnings.append(f"channel binding is not available on TLS 1.3 connections: {problem}")
         plugins = load_plugins(config.plugins.enable)
+        own_settings = plugin_settings(config, plugins)
         all_labels = {label.name: label for label in labels(config)}
         for label in all_labels.values():
             check_label(label)
@@ -255,6 +261,7 @@ class _Builder:
         return Assembly(
             config=config,
             plugins=plugins,
+            plugin_settings=own_settings,
             labels=all_labels,
             cas=cas,
             key_stores=tuple(dict.fromkeys(self.key_stores.values())),
@@ -294,7 +301,7 @@ class _Builder:
     def _services(self, store: SqlStore, all_labels: tuple[Label, ...], anchors: list[x509.Certificate]) -> Services:
         config = self.config
         return Services(
-            store=store,
+            store=LentRecords(store),
             clock=self.clock,
             run_blocking=BlockingWork().run,
             open_signer=self._open_signer,

@@ -14,11 +14,13 @@ import click
 from pydantic import BaseModel
 
 from kipuka_core.config import labels, load, validate_table
-from kipuka_core.domain.ports import Store
+from kipuka_core.domain.ports import Records
 from kipuka_core.edges.blocking import BlockingWork
 from kipuka_core.errors import ConfigurationError, StoreUnavailable
+from kipuka_core.hooks.manager import load_plugins
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.event import Event
+from kipuka_core.plugin_tables import plugin_settings
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -52,7 +54,7 @@ def key_store_context(config_path: Path | None, name: str, model: type[SettingsT
         model, table.settings if table else {}, table.toml_path if table else name, base_dir=config.base_dir
     )
     services = Services(
-        store=cast("Store", _NoStore()),
+        store=cast("Records", _NoStore()),
         clock=lambda: datetime.now(UTC),
         run_blocking=BlockingWork().run,
         open_signer=_no_signer,
@@ -71,6 +73,20 @@ def key_store_context(config_path: Path | None, name: str, model: type[SettingsT
         warn=lambda warning: click.echo(f"warning: {warning}", err=True),
     )
     return CommandContext(settings, services)
+
+
+def settings_of_plugin(config_path: Path | None, name: str, model: type[SettingsT]) -> SettingsT:
+    """What ``[plugin.NAME]`` says to the enabled plugin of this name, whose module has ``kipuka_settings = model``.
+
+    Raises ConfigurationError.
+    """
+    config = load(config_path, os.environ)
+    settings = plugin_settings(config, load_plugins(config.plugins.enable)).get(name)
+    if not isinstance(settings, model):
+        raise ConfigurationError(
+            f"plugin.{name}", f"the plugin's module does not say kipuka_settings = {model.__name__}"
+        )
+    return settings
 
 
 def run_command(work: Callable[[], Any]) -> Any:

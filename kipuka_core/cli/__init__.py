@@ -20,6 +20,7 @@ _COMMANDS: dict[str, str] = {
     "doctor": "kipuka_core.cli.doctor:doctor",
     "tls": "kipuka_core.cli.tls:tls",
     "plugins": "kipuka_core.cli.plugins.group:plugins",
+    "plugin": "kipuka_core.cli.plugin:plugin",
     "otp": "kipuka_core.cli.otp:otp",
     "certs": "kipuka_core.cli.certs:certs",
     "requests": "kipuka_core.cli.requests:requests",

@@ -52,7 +52,9 @@ class Config(Section):
     key_store: _Tables = Field(default_factory=dict, description="Settings of the key store NAME.")
     hsm: PluginSettings | None = Field(default=None, repr=False, description="The short name of `[key_store.pkcs11]`.")
     plugins: Plugins = Field(default_factory=Plugins, description="Plugins beyond the built-in ones.")
-    plugin: _Tables = Field(default_factory=dict, description="Other settings of the plugin NAME.")
+    plugin: _Tables = Field(
+        default_factory=dict, description="Settings of the plugin NAME for its commands and admin routes."
+    )
     db: Db = Field(default_factory=Db, description="The store.")
     revocation: Revocation = Field(default_factory=Revocation, description="Client certificates without a record.")
     audit: Audit = Field(default_factory=Audit, description="The audit trail.")

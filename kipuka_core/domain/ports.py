@@ -168,7 +168,43 @@ class CsrReader(Protocol):
         ...
 
 
-class Store(Protocol):
+class Records(Protocol):
+    """What plugins can ask of the store: they look, and change nothing but the end of an audit file's chain.
+
+    Every method raises :class:`~kipuka_core.errors.StoreUnavailable` when the database does not answer.
+    """
+
+    async def find_certificate(self, issuer_key_id: str, serial_hex: str) -> RecordedCertificate | None:
+        """The record of one certificate, or None."""
+        ...
+
+    async def search_certificates(
+        self, *, serial_hex: str | None = None, subject: str | None = None, status: str | None = None, limit: int = 50
+    ) -> Sequence[RecordedCertificate]:
+        """Newest first. ``subject`` is a CN or SAN, or a prefix ``x*``; ``status`` may also be ``expired``."""
+        ...
+
+    async def find_otp(self, token_hash: bytes) -> OneTimePassword | None:
+        """Look a one-time password up by the hash of its token."""
+        ...
+
+    async def knows_otp_entity(self, entity_id: str) -> bool:
+        """Whether any one-time password was ever made for this entity."""
+        ...
+
+    def anchor(self, head: AuditHead) -> None:
+        """Record how far a chain of an audit file has come: with the next write, or soon after where there is none.
+
+        Never waits and never raises. While the database is away the newest head of each chain is kept.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Raise when the database does not answer."""
+        ...
+
+
+class Store(Records, Protocol):
     """The durable memory. Every write returns after it is on disk (invariant 2).
 
     Every method raises :class:`~kipuka_core.errors.StoreUnavailable` when the database does not answer.
@@ -259,16 +295,6 @@ class Store(Protocol):
         ...
 
     # -- certificates ----------------------------------------------------------------------------------------------
-    async def find_certificate(self, issuer_key_id: str, serial_hex: str) -> RecordedCertificate | None:
-        """The record of one certificate, or None."""
-        ...
-
-    async def search_certificates(
-        self, *, serial_hex: str | None = None, subject: str | None = None, status: str | None = None, limit: int = 50
-    ) -> Sequence[RecordedCertificate]:
-        """Newest first. ``subject`` is a CN or SAN, or a prefix ``x*``; ``status`` may also be ``expired``."""
-        ...
-
     async def revoke_certificate(
         self, issuer_key_id: str, serial_hex: str, *, reason: int, now: datetime, event: Event
     ) -> bool:
@@ -278,14 +304,6 @@ class Store(Protocol):
     # -- one-time passwords ----------------------------------------------------------------------------------------
     async def add_otp(self, otp: OneTimePassword, event: Event) -> None:
         """Record a new one-time password."""
-        ...
-
-    async def find_otp(self, token_hash: bytes) -> OneTimePassword | None:
-        """Look a one-time password up by the hash of its token."""
-        ...
-
-    async def knows_otp_entity(self, entity_id: str) -> bool:
-        """Whether any one-time password was ever made for this entity."""
         ...
 
     async def list_otps(self) -> Sequence[OneTimePassword]:
@@ -312,19 +330,8 @@ class Store(Protocol):
         """Record an audit fact."""
         ...
 
-    def anchor(self, head: AuditHead) -> None:
-        """Record how far a chain of an audit file has come: with the next write, or soon after where there is none.
-
-        Never waits and never raises. While the database is away the newest head of each chain is kept.
-        """
-        ...
-
     async def audit_heads(self) -> Sequence[AuditHead]:
         """The end of every chain, oldest first."""
-        ...
-
-    async def ping(self) -> None:
-        """Raise when the database does not answer."""
         ...
 
 

@@ -15,7 +15,7 @@ from kipuka_core.errors import ConfigurationError, KipukaError
 from kipuka_core.hooks.manager import GROUP, PluginInfo, Plugins, ProviderEntry, load_plugins
 
 NO_PROVIDER = "extension"
-"""The kind of an enabled plugin that brings commands or admin routes only."""
+"""The kind of an enabled plugin that brings commands or admin routes only, or that has settings of its own for them."""
 NOT_INSTALLED = "(not installed)"
 """The distribution of a plugin that ``[plugins] enable`` names and nothing brings."""
 _TABLES = {
@@ -95,14 +95,30 @@ def listing(plugins: Plugins) -> list[Listed]:
         for kind, entries in plugins.providers.items()
         for name, entry in entries.items()
     ]
-    with_provider = {each.plugin for each in listed}
-    silent = [info for info in plugins.infos if info.enabled and info not in with_provider]
-    listed += [Listed(name=info.name, kind=NO_PROVIDER, plugin=info) for info in silent]
+    with_provider = {each.plugin.name for each in listed} - set(plugins.settings)
+    silent = [info for info in plugins.infos if info.enabled and info.name not in with_provider]
+    listed += [_extension(info, plugins) for info in silent]
     listed += [Listed(name=info.name, kind=None, plugin=info) for info in plugins.infos if not info.enabled]
     versions = {entry_point.name: _api_version(entry_point) for entry_point in entry_points(group=GROUP)}
     return [
         replace(each, api_version=versions.get(each.plugin.name)) if each.plugin.enabled else each for each in listed
     ]
+
+
+def _extension(info: PluginInfo, plugins: Plugins) -> Listed:
+    model = plugins.settings.get(info.name)
+    return Listed(
+        name=info.name,
+        kind=NO_PROVIDER,
+        plugin=info,
+        table=f"[{own_table(info.name)}]" if model else None,
+        settings=tuple(model.model_fields) if model else (),
+    )
+
+
+def own_table(plugin: str) -> str:
+    """Where the settings of a plugin are that belong to none of its providers."""
+    return f"plugin.{plugin}"
 
 
 def survey(enable: Sequence[str]) -> list[Listed]:

@@ -13,13 +13,16 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
+from pydantic import BaseModel
 
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.hooks import spec
-from kipuka_core.hooks.provider import Provider
+from kipuka_core.hooks.provider import Provider, Settings
 
 GROUP = "kipuka.plugins"
 BUILTIN = "builtin"
+
+_SETTINGS = "kipuka_settings"
 
 _PROVIDER_HOOKS: dict[str, str] = {
     "kipuka_authenticators": "authenticator",
@@ -60,6 +63,8 @@ class Plugins:
     infos: tuple[PluginInfo, ...]
     providers: dict[str, dict[str, ProviderEntry]] = field(default_factory=dict)
     """By kind, then by provider name."""
+    settings: dict[str, type[BaseModel]] = field(default_factory=dict)
+    """The model of ``[plugin.NAME]``, by plugin name, of those that have one (``kipuka_settings``)."""
     commands: list[Any] = field(default_factory=list)
     admin_routes: list[Any] = field(default_factory=list)
 
@@ -108,6 +113,8 @@ def load_plugins(enable: Sequence[str]) -> Plugins:
         _check(plugin, info)
         _register(manager, plugin, info)
         _collect(manager, plugin, info, plugins)
+        if (settings := _own_settings(plugin, info)) is not None:
+            plugins.settings[name] = settings
     return plugins
 
 
@@ -143,14 +150,10 @@ def _load(entry_point: EntryPoint, info: PluginInfo) -> Any:
 
 
 def _check(plugin: Any, info: PluginInfo) -> None:
-    version = getattr(plugin, "kipuka_api_version", spec.API_VERSION)
-    if not isinstance(version, int) or version > spec.API_VERSION:
-        raise ConfigurationError(
-            f"{info}", f"speaks hook API version {version}; this kipuka speaks {spec.API_VERSION}: upgrade kipuka"
-        )
+    _check_api_version(plugin, info)
     for name in dir(plugin):
         value = getattr(plugin, name)
-        if not name.startswith("kipuka_") or not callable(value):
+        if not name.startswith("kipuka_") or not callable(value) or name == _SETTINGS:
             continue
         if name not in spec.HOOKS:
             raise ConfigurationError(f"{info}", f"there is no hook {name!r}{nearest(name, spec.HOOKS)}")
@@ -159,6 +162,26 @@ def _check(plugin: Any, info: PluginInfo) -> None:
             raise ConfigurationError(f"{info}", f"{name} is not marked with @hookimpl")
         if options.get("wrapper") or options.get("hookwrapper"):
             raise ConfigurationError(f"{info}", f"{name} is a hook wrapper; those are not accepted")
+
+
+def _check_api_version(plugin: Any, info: PluginInfo) -> None:
+    version = getattr(plugin, "kipuka_api_version", spec.API_VERSION)
+    if type(version) is not int:
+        raise ConfigurationError(f"{info}", f"kipuka_api_version is {version!r}; it has to be a number such as 1")
+    if spec.OLDEST_API_VERSION <= version <= spec.API_VERSION:
+        return
+    spoken = " to ".join(map(str, dict.fromkeys((spec.OLDEST_API_VERSION, spec.API_VERSION))))
+    what = "kipuka" if version > spec.API_VERSION else info.distribution
+    raise ConfigurationError(
+        f"{info}", f"speaks hook API version {version}; this kipuka speaks {spoken}: upgrade {what}"
+    )
+
+
+def _own_settings(plugin: Any, info: PluginInfo) -> type[BaseModel] | None:
+    settings = getattr(plugin, _SETTINGS, None)
+    if settings is None or (isinstance(settings, type) and issubclass(settings, Settings)):
+        return settings
+    raise ConfigurationError(f"{info}", f"{_SETTINGS} is no class of settings; derive it from kipuka_core.Settings")
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, info: PluginInfo) -> None:

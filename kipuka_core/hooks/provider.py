@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from pydantic import BaseModel, ConfigDict
 
 from kipuka_core.domain.ca_ports import RunBlocking, Signer
-from kipuka_core.domain.ports import Store
+from kipuka_core.domain.ports import Records
 from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.event import Event
 from kipuka_core.model.label import Label
@@ -56,7 +56,8 @@ class IssueServerCertificate(Protocol):
 class Services:
     """What the core lends to plugins when they are opened."""
 
-    store: Store
+    store: Records
+    """What is on record. A plugin can look, and change nothing."""
     clock: Callable[[], datetime]
     """The present moment, aware, UTC."""
     run_blocking: RunBlocking

@@ -1,6 +1,10 @@
 """Every hook. A plugin is a module (or any object) with functions of these names, marked with ``@hookimpl``.
 
 Hooks are called once, at start-up, without arguments, and return providers; nothing of them runs during a request.
+
+Besides its hooks, a plugin's module may say `kipuka_api_version = 1`, which API it was written for, and
+`kipuka_settings = …`, the class of settings that `[plugin.NAME]` has for its commands and admin routes.
+
 The reference page is generated from this file.
 """
 
@@ -21,7 +25,9 @@ if TYPE_CHECKING:  # importing Quart takes longer than all the rest of the face,
 
 PROJECT = "kipuka"
 API_VERSION = 1
-"""What this core speaks. A plugin module may say ``kipuka_api_version = N``; a newer one is refused at start-up."""
+"""What this core speaks. A plugin says ``kipuka_api_version = N``; what may change when is in docs/api-version.md."""
+OLDEST_API_VERSION = 1
+"""The oldest that it speaks besides."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

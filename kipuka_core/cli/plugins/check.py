@@ -69,6 +69,7 @@ def _report(plugin: Installed, told: Told) -> dict[str, Any]:
         "providers": facts.get("providers", []),
         "commands": facts.get("commands", []),
         "routes": facts.get("routes", []),
+        "table": facts.get("table"),
         "add": facts.get("add", []),
         "findings": [*told.all("finding"), *_of_the_process(told)],
     }
@@ -113,5 +114,7 @@ def _facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         use = f"used as {', '.join(each['used_as'])}" if each["used_as"] else "not used"
         settings = f"settings in {each['table']}" if each["settings"] else "no settings"
         yield words_for(each["kind"]), f"{each['name']}, {settings}, {use}"
+    if report["table"]:
+        yield "settings", f"{report['table']}, for its commands and admin routes"
     yield from (("command", f"kipuka {command}") for command in report["commands"])
     yield from (("admin route", route) for route in report["routes"])

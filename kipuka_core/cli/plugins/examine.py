@@ -20,10 +20,10 @@ from kipuka_core.cli.plugins.lines import lines_to_add
 from kipuka_core.cli.plugins.subject import Output, Subject, about
 from kipuka_core.config import load
 from kipuka_core.errors import ConfigurationError
-from kipuka_core.hooks.listing import header_of, keys_of
+from kipuka_core.hooks.listing import header_of, keys_of, own_table
 from kipuka_core.hooks.manager import BUILTIN, GROUP, Plugins, ProviderEntry, load_plugins
 from kipuka_core.hooks.spec import API_VERSION, HOOKS
-from kipuka_core.testing.quick import Finding, check_provider
+from kipuka_core.testing.quick import Finding, check_provider, check_settings_model
 
 
 def examine(request: Mapping[str, Any], output: Output) -> None:
@@ -106,6 +106,7 @@ def _facts(subject: Subject, found: Plugins, hooks: list[str]) -> None:
             ],
             "commands": [getattr(command, "name", None) or "?" for command in found.commands],
             "routes": _routes(subject, found),
+            "table": f"[{own_table(subject.name)}]" if subject.own_settings else None,
             "add": _lines(subject, unused),
         },
     )
@@ -113,7 +114,9 @@ def _facts(subject: Subject, found: Plugins, hooks: list[str]) -> None:
 
 def _lines(subject: Subject, unused: list[ProviderEntry]) -> list[str]:
     try:
-        return lines_to_add(subject.config, subject.name, unused)
+        return lines_to_add(
+            subject.config, subject.name, unused, subject.own_settings if subject.lacks_own_settings else None
+        )
     except Exception as error:  # noqa: BLE001  # a model that cannot be described; check_provider says what is wrong
         subject.report(Finding.note(f"what to write for it cannot be said: {type(error).__name__}"))
         return []
@@ -137,6 +140,9 @@ def look(subject: Subject) -> None:
         subject.step(f"looking at {about(entry)}")
         for finding in check_provider(entry.kind, entry.provider):
             subject.report(replace(finding, what=f"{about(entry)}: {finding.what}"))
+    if subject.own_settings is not None:
+        for finding in check_settings_model("plugin", subject.own_settings):
+            subject.report(replace(finding, what=f"[{own_table(subject.name)}]: {finding.what}"))
     _commands(subject)
 
 

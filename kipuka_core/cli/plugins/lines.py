@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pydantic import BaseModel
+
 from kipuka_core.config import Config
 from kipuka_core.config.reference import example_of_plugin
 from kipuka_core.config.template import toml_value
-from kipuka_core.hooks.listing import table_of
+from kipuka_core.hooks.listing import own_table, table_of
 from kipuka_core.hooks.manager import BUILTIN, ProviderEntry
 
 
 def lines_to_add(
-    config: Config | None, plugin: str, entries: Sequence[ProviderEntry], *, all_keys: bool = False
+    config: Config | None,
+    plugin: str,
+    entries: Sequence[ProviderEntry],
+    own: type[BaseModel] | None = None,
+    *,
+    all_keys: bool = False,
 ) -> list[str]:
     """The tables that enable ``plugin`` and have these providers of it used; empty: nothing is missing.
 
+    ``own`` is the model of ``[plugin.NAME]``, where that is missing.
     ``config`` is what there is already; an order is given as a whole, with what is in it. ``all_keys``: the settings
     come with every key, commented out where it need not be there.
     """
@@ -29,6 +37,8 @@ def lines_to_add(
         if names:
             blocks.append(f"[{section}]\norder = {toml_value([*order, *names])}")
     blocks += [block for entry in entries if (block := _settings(entry, all_keys))]
+    if own is not None and (example := example_of_plugin(own_table(plugin), own, all_keys=all_keys)):
+        blocks.append(example.rstrip("\n"))
     return "\n\n".join(blocks).splitlines()
 
 

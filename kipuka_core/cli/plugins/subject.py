@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+from pydantic import BaseModel
+
 from kipuka_core.cli.plugins.configured import places_of
 from kipuka_core.config import Config
 from kipuka_core.hooks.listing import words_for
@@ -43,6 +45,18 @@ class Subject:
         """Its own providers."""
         found = (entry for entries in self.plugins.providers.values() for entry in entries.values())
         return [entry for entry in found if entry.plugin.name == self.name]
+
+    @property
+    def own_settings(self) -> type[BaseModel] | None:
+        """The model of ``[plugin.NAME]``, where it has one."""
+        return self.plugins.settings.get(self.name)
+
+    @property
+    def lacks_own_settings(self) -> bool:
+        """Whether it cannot be enabled as things are, since nothing says what it has to know."""
+        table = self.config.plugin.get(self.name) if self.config else None
+        fields = self.own_settings.model_fields.values() if self.own_settings else ()
+        return table is None and any(field.is_required() for field in fields)
 
     def places(self, entry: ProviderEntry) -> list[str]:
         """Where the configuration uses a provider: TOML paths."""

@@ -17,8 +17,8 @@ from kipuka_core.cli.plugins.subject import Subject, about
 from kipuka_core.config import ConfigurationErrors, validate_table
 from kipuka_core.domain.guard import Guard
 from kipuka_core.errors import ConfigurationError, KipukaError
-from kipuka_core.hooks.listing import header_of
-from kipuka_core.hooks.manager import ProviderEntry
+from kipuka_core.hooks.listing import header_of, own_table
+from kipuka_core.hooks.manager import BUILTIN, ProviderEntry
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.event import Event
 from kipuka_core.testing.quick import Finding, Trial
@@ -30,17 +30,29 @@ _FOR_A_CA = {"ca_backend": {"id": "check"}}
 async def open_all(subject: Subject) -> None:
     """Open every provider as the configuration says, or with its defaults, in a dry run."""
     where = subject.config.path if subject.config else "a fresh configuration"
-    subject.step(f"opening {where} in a dry run, with this plugin enabled")
+    enables = _enables(subject)
+    subject.step(f"opening {where} in a dry run{', with this plugin enabled' if enables else ''}")
     try:
-        async with host(subject.config, subject.name) as assembly:
+        async with host(subject.config, subject.name if enables else BUILTIN) as assembly:
             for entry in subject.entries:
                 for trial in _trials(subject, entry, assembly):
                     await trial
-            await _try_routes(subject, assembly)
+            if enables:
+                await _try_routes(subject, assembly)
     except KipukaError as error:
         advice = "put that right first; kipuka check says the same once the plugin is enabled"
         for each in _one_by_one(error):
             subject.report(Finding.problem(f"{where} does not open: {each}", advice))
+
+
+def _enables(subject: Subject) -> bool:
+    """Whether it is tried as a part of the whole; a plugin that lacks settings of its own would be an error there."""
+    enabled = subject.config is not None and subject.name in subject.config.plugins.enable
+    if enabled or not subject.lacks_own_settings or any(map(subject.places, subject.entries)):
+        return True
+    what = f"it was not enabled for this: [{own_table(subject.name)}] would have to be there"
+    subject.report(Finding.note(what, "add what is said below, and check again"))
+    return False
 
 
 async def _try_routes(subject: Subject, assembly: Assembly) -> None:

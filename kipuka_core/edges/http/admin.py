@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
+from pydantic import BaseModel
 from quart import Blueprint, Quart, Response, g, request
 from quart.typing import ResponseReturnValue
 from quart.wrappers.base import BaseRequestWebsocket
@@ -79,8 +80,15 @@ class Gate(Protocol):
         ...
 
 
-def admin_app(gate: Gate, parts: Sequence[Blueprint], plugin_parts: Sequence[Blueprint] = ()) -> Quart:
+def admin_app(
+    gate: Gate,
+    parts: Sequence[Blueprint],
+    plugin_parts: Sequence[Blueprint] = (),
+    plugin_settings: Mapping[str, BaseModel] | None = None,
+) -> Quart:
     """The application; ``plugin_parts`` are what plugins bring (hook ``kipuka_admin_routes``).
+
+    A plugin's routes find its ``[plugin.NAME]`` at ``quart.current_app.config["KIPUKA_SETTINGS"]["NAME"]``.
 
     Every request passes the gate, but for the paths of ``OPEN_PATHS``; ``quart.g.administrator`` is who came through.
     A plugin's routes lie behind it too, and those that are no GET need an operator.
@@ -88,6 +96,7 @@ def admin_app(gate: Gate, parts: Sequence[Blueprint], plugin_parts: Sequence[Blu
     Raises ConfigurationError for a plugin's blueprint whose name or path is taken.
     """
     app = AdminQuart("kipuka_core", static_folder=None, template_folder=None)
+    app.config["KIPUKA_SETTINGS"] = plugin_settings or {}
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = _BODY_TIMEOUT_SECONDS
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False

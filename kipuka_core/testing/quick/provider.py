@@ -6,10 +6,11 @@ import inspect
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from types import NoneType
+from types import NoneType, TracebackType
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -78,19 +79,35 @@ class Trial:
         """All of it. Findings are reported; raises nothing but what is no Exception."""
         for again in ("", " again"):
             stack = AsyncExitStack()
-            works = await self._open(stack, again)
-            works &= await self._close(stack, again)
+            failures: list[BaseException] = []
+            works = await self._open(stack, again, failures)
+            works &= await self._close(stack, again, failures)
             if not works:
                 return
         self.report(Finding.ok(f"{self.about} opens, closes, and opens again"))
 
-    async def _open(self, stack: AsyncExitStack, again: str) -> bool:
+    def _watched(self, failures: list[BaseException]) -> Provider[Any]:
+        """The provider, noting what is raised when its port is closed, whoever may swallow that."""
+
+        @wraps(self.provider.open)
+        def open_it(settings: Any, services: Services) -> Any:
+            opening: Any = self.provider.open(settings, services)
+            return _Watched(opening, failures) if isinstance(opening, AbstractAsyncContextManager) else opening
+
+        return replace(self.provider, open=open_it)
+
+    async def _open(self, stack: AsyncExitStack, again: str, failures: list[BaseException]) -> bool:
         from kipuka_core.testing.quick.questions import QUESTIONS  # noqa: PLC0415  # they are asked by this class
 
         self.step(f"opening {self.about}{again}")
         try:
             port: Any = await open_port(
-                self.provider, self.settings, self.services, port=PORTS[self.kind], where=self.where, stack=stack
+                self._watched(failures),
+                self.settings,
+                self.services,
+                port=PORTS[self.kind],
+                where=self.where,
+                stack=stack,
             )
         except ConfigurationError as error:
             what = f"{self.about} does not open{again}: {error}{place_of(error)}"
@@ -138,15 +155,36 @@ class Trial:
         """A bad one."""
         self.report(Finding.problem(f"{self.about}: {what}", remedy))
 
-    async def _close(self, stack: AsyncExitStack, again: str) -> bool:
+    async def _close(self, stack: AsyncExitStack, again: str, failures: list[BaseException]) -> bool:
         self.step(f"closing {self.about}{again}")
         try:
             await stack.aclose()
         except Exception as error:  # noqa: BLE001  # whatever it is, a stop of the server would meet it too
-            what = f"closing it{again} raised {type(error).__name__}{place_of(error)}"
-            self.problem(what, "catch it: the other parts of the server have to be closed too")
-            return False
-        return True
+            failures.append(error)
+        for failure in failures[-1:]:
+            what = f"closing it{again} raised {type(failure).__name__}{place_of(failure)}"
+            self.problem(what, "catch it: nothing may be raised after yield")
+        return not failures
+
+
+class _Watched(AbstractAsyncContextManager[Any]):
+    """Another context manager, and what it raises when it is left."""
+
+    def __init__(self, opening: AbstractAsyncContextManager[Any], failures: list[BaseException]) -> None:
+        self._opening = opening
+        self._failures = failures
+
+    async def __aenter__(self) -> Any:
+        return await self._opening.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await self._opening.__aexit__(kind, raised, trace)
+        except Exception as error:
+            self._failures.append(error)
+            raise
 
 
 async def _ping(trial: Trial, port: Port) -> None:
