@@ -160,7 +160,7 @@ def kipuka_admin_routes():
         ),
     ],
     ids=[
-        "import fails", "newer API", "exits", "no hook", "misspelt hook", "name of a built-in provider", "fails to open",
+        "import fails", "newer API", "exits", "no hook", "misspelt hook", "name of a built-in", "fails to open",
         "wrong type", "writes in a dry run", "command taken", "route taken",
     ],
 )  # fmt: skip
