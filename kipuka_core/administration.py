@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, cast
+from typing import cast
 
 from cryptography import x509
 from quart import Quart
 
 from kipuka_core.admin_work import administration_of, work_routes
 from kipuka_core.assemble import Assembly, utc_now
-from kipuka_core.config import Config
+from kipuka_core.config import Config, used_tables
 from kipuka_core.domain.ports import KeyStore, Store
 from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.edges.http.admin import admin_app
@@ -151,15 +151,10 @@ def is_any_over(live: LiveTls, now: datetime) -> bool:
 
 def used_providers(config: Config) -> dict[Use, list[str]]:
     """Every provider that the configuration names, with the parts of the health checks that came of it."""
+    part_of = {"ca_backend": ca_part, "authenticator": _auth_part, "event_sink": audit_part}
     used: dict[Use, list[str]] = {}
-    named: list[tuple[str, Any, str]] = [("ca_backend", table, ca_part(table.name)) for table in config.ca_backends]
-    named += [("authenticator", table, _auth_part(table.name)) for table in config.authenticators]
-    named += [("policy", table, "") for table in config.policies]
-    named += [("key_store", table, "") for table in config.key_stores]
-    named += [("event_sink", table, audit_part(table.name)) for table in config.event_sinks]
-    named += [("tls_material", table, "") for table in (config.tls_material, config.admin_tls_material)]
-    for kind, table, part in named:
-        used.setdefault((kind, table.use), []).extend([part] if part else [])
+    for kind, table in used_tables(config):
+        used.setdefault((kind, table.use), []).extend([part_of[kind](table.name)] if kind in part_of else [])
     return used
 
 

@@ -107,6 +107,8 @@ class Assembly:
     revocation: RevocationChecker | None
     """What a reload reads CRLs into; None when ``[revocation] check`` is ``none``."""
     warnings: list[str]
+    services: Services
+    """What plugins are lent."""
     open_tls: Callable[[PluginTable], Awaitable[TlsMaterial]]
     """Opens a TLS material provider, closed together with all the rest."""
 
@@ -292,6 +294,7 @@ class _Builder:
             ),
             revocation=revocation,
             warnings=self.warnings,
+            services=services,
             open_tls=replace(opener, services=replace(services, run_blocking=BlockingWork().run)).tls_material,
         )
 

@@ -19,7 +19,7 @@ _COMMANDS: dict[str, str] = {
     "explain": "kipuka_core.cli.explain:explain",
     "doctor": "kipuka_core.cli.doctor:doctor",
     "tls": "kipuka_core.cli.tls:tls",
-    "plugins": "kipuka_core.cli.plugins:plugins",
+    "plugins": "kipuka_core.cli.plugins.group:plugins",
     "plugin": "kipuka_core.cli.plugin:plugin",
     "otp": "kipuka_core.cli.otp:otp",
     "certs": "kipuka_core.cli.certs:certs",

@@ -7,6 +7,7 @@ from kipuka_core.config.model import EMBEDDED_CA_ID, Config, embedded_ca
 from kipuka_core.config.notices import warnings
 from kipuka_core.config.section import PluginTable
 from kipuka_core.config.template import default_toml
+from kipuka_core.config.uses import used_tables
 
 __all__ = [
     "EMBEDDED_CA_ID",
@@ -18,6 +19,7 @@ __all__ = [
     "labels",
     "load",
     "parse",
+    "used_tables",
     "validate_table",
     "warnings",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -246,16 +246,3 @@ def _add_providers(results: Iterable[Any], kind: str, info: PluginInfo, plugins:
                 "plugins",
                 f"{other.plugin} and {info} both provide the {kind.replace('_', ' ')} {provider.name!r}; disable one",
             )
-
-
-def settings_tables(plugins: Plugins, tables: Mapping[str, str]) -> dict[str, type[BaseModel]]:
-    """The settings model of every provider by its table, for the reference page.
-
-    ``tables`` says by kind where they are, with ``{}`` for the provider's name: ``{"policy": "policy.{}", …}``.
-    """
-    return {
-        tables[kind].format(name): entry.provider.settings
-        for kind, entries in plugins.providers.items()
-        if kind in tables
-        for name, entry in entries.items()
-    }

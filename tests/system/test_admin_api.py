@@ -65,7 +65,13 @@ CONTRACT = [
     ("cas", CA),
     ("cas/default", CA | CERTIFICATE),
     ("cas/default/health", {"id", *PART}),
-    ("plugins", {"name", "distribution", "version", "kind", "enabled", "status"}),
+    (
+        "plugins",
+        {
+            *("name", "distribution", "version", "kind", "enabled", "status"),
+            *("api_version", "table", "settings", "problem"),
+        },
+    ),
 ]
 
 
@@ -121,6 +127,16 @@ def test_plugins_say_what_is_used_and_what_is_idle(site: System) -> None:
     assert status["authenticator", "otp"] == "active"
     assert status["authenticator", "basic"] == "idle"
     assert status["tls_material", "files"] == "active"
+
+
+def test_plugins_say_where_their_settings_are_and_not_what_they_are(site: System) -> None:
+    found = {(each["kind"], each["name"]): each for each in get(site, "plugins")}
+    local = found["ca_backend", "local"]
+    assert (local["api_version"], local["table"], local["problem"]) == (1, '[[ca]] backend = "local"', None)
+    assert local["settings"][:3] == ["cert", "key", "chain"]
+    assert found["authenticator", "otp"]["table"] == "[auth.otp]"
+    hsm = found[None, "hsm"]
+    assert (hsm["status"], hsm["api_version"], hsm["table"], hsm["settings"]) == ("disabled", None, None, [])
 
 
 @pytest.mark.parametrize(

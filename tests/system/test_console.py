@@ -549,6 +549,7 @@ def test_cas_are_shown_with_chain_and_crl_and_plugins_with_their_use(ana: Browse
     assert "No token is configured" in shown
     plugins = ana.get("plugins")
     assert "ca backend" in plugins.text
+    assert '[[ca]] backend = "local"' in plugins.text
     assert [had["href"] for _, had in plugins.tags if had.get("aria-current")] == ["/console/plugins"]
     assert [had["href"] for _, had in ana.get("cas").tags if had.get("aria-current")] == ["/console/cas"]
 

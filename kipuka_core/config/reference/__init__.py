@@ -6,8 +6,8 @@ developed here (:func:`documented_settings`). Others are handed in the same way,
 """
 
 from kipuka_core.config.reference.builtin import SISTER_PLUGINS, builtin_settings, documented_settings
-from kipuka_core.config.reference.example import example_toml
-from kipuka_core.config.reference.page import render_page
+from kipuka_core.config.reference.example import example_of_plugin, example_toml
+from kipuka_core.config.reference.page import plugin_section, render_page
 from kipuka_core.config.reference.schema import render_schema
 from kipuka_core.config.reference.write import write_reference
 
@@ -15,7 +15,9 @@ __all__ = [
     "SISTER_PLUGINS",
     "builtin_settings",
     "documented_settings",
+    "example_of_plugin",
     "example_toml",
+    "plugin_section",
     "render_page",
     "render_schema",
     "write_reference",

@@ -6,19 +6,11 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from kipuka_core.hooks.manager import load_plugins, settings_tables
+from kipuka_core.hooks.listing import table_of
+from kipuka_core.hooks.manager import load_plugins
 
-_TABLES = {
-    "authenticator": "auth.{}",
-    "policy": "policy.{}",
-    "ca_backend": "ca[{}]",
-    "key_store": "key_store.{}",
-    "event_sink": "audit.sink[{}]",
-    "tls_material": "tls.{}",
-}
-_SHORT_NAMES = {"key_store.pkcs11": "hsm"}
-_DESCRIBED_BY_THE_CORE = {"tls.files"}
-"""It reads ``[tls]`` itself."""
+_DESCRIBED_BY_THE_CORE = {"tls"}
+"""Of the provider ``files``, which has no table of its own."""
 SISTER_PLUGINS = ("acme", "cfssl", "hsm", "vault")
 """Entry points of the distributions that are developed beside this one: the generated pages describe them too."""
 
@@ -34,5 +26,9 @@ def documented_settings() -> dict[str, type[BaseModel]]:
 
 
 def _settings(enable: Sequence[str]) -> dict[str, type[BaseModel]]:
-    found = settings_tables(load_plugins(enable), _TABLES)
-    return {_SHORT_NAMES.get(path, path): model for path, model in found.items() if path not in _DESCRIBED_BY_THE_CORE}
+    found = {
+        table_of(kind, name): entry.provider.settings
+        for kind, entries in load_plugins(enable).providers.items()
+        for name, entry in entries.items()
+    }
+    return {path: model for path, model in found.items() if path not in _DESCRIBED_BY_THE_CORE}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from kipuka_core.config.reference.example import example_toml
 from kipuka_core.config.reference.schema import model_schema
-from kipuka_core.config.reference.walk import PluginModels, Table, default_json, is_available, tables
+from kipuka_core.config.reference.walk import PluginModels, Table, default_json, is_available, plugin_table, tables
 from kipuka_core.config.template import toml_value
 
 _HEAD = """\
@@ -57,11 +59,17 @@ def render_page(plugin_settings: PluginModels | None = None) -> str:
     known = plugin_settings or {}
     # [audit] has no keys of its own, only the tables below it
     shown = [table for table in tables(known) if table.keys or table.model is None or table.is_plugin]
-    parts = [_HEAD, *map(_render_table, shown)]
+    parts = [_HEAD, *map(render_table, shown)]
     return "\n".join([*parts, _EXAMPLE.format(example=example_toml(known))])
 
 
-def _render_table(table: Table) -> str:
+def plugin_section(path: str, settings: type[BaseModel]) -> str:
+    """The section of one plugin's table, by its path as in ``PluginModels``."""
+    return render_table(plugin_table(path, settings))
+
+
+def render_table(table: Table) -> str:
+    """A section: what the table is for, and its keys."""
     title = f"`{table.header}`" + (f" with `{table.chosen_by}`" if table.chosen_by else "")
     lines = [f"## {title}", "", table.intro, ""]
     if table.is_plugin and not table.keys:

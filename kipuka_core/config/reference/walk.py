@@ -68,7 +68,7 @@ def tables(plugin_settings: PluginModels) -> Iterator[Table]:
 
 def _tables(path: str, field: FieldInfo, plugin_settings: PluginModels) -> Iterator[Table]:
     model = _table_model(field)
-    own = [_plugin_table(name, settings) for name, settings in plugin_settings.items() if _parent(name) == path]
+    own = [plugin_table(name, settings) for name, settings in plugin_settings.items() if _parent(name) == path]
     if model is None:
         # [hsm] is one table; [key_store.NAME] and [plugin.NAME] are any number of them.
         many = isinstance(field.get_default(call_default_factory=True, validated_data={}), dict)
@@ -87,7 +87,8 @@ def _tables(path: str, field: FieldInfo, plugin_settings: PluginModels) -> Itera
     yield from own
 
 
-def _plugin_table(name: str, settings: type[BaseModel]) -> Table:
+def plugin_table(name: str, settings: type[BaseModel]) -> Table:
+    """The table of one plugin, by its path as in ``PluginModels``."""
     match = _CHOSEN.fullmatch(name)
     if match is None:
         return Table(path=name, model=settings, intro=plugin_intro(settings), is_plugin=True)

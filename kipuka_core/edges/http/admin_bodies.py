@@ -442,6 +442,10 @@ class Plugin(BaseModel):
     name: str
     distribution: str
     version: str
+    api_version: int | None
     kind: str | None
     enabled: bool
     status: str
+    table: str | None
+    settings: list[str]
+    problem: str | None

@@ -10,7 +10,7 @@ from quart import Blueprint
 from quart.typing import ResponseReturnValue
 
 from kipuka_core.edges.http.admin_health import HealthChecks
-from kipuka_core.hooks.listing import NO_PROVIDER, listing
+from kipuka_core.hooks.listing import Listed, listing
 from kipuka_core.hooks.manager import Plugins
 
 Use = tuple[str, str]
@@ -22,8 +22,9 @@ class PluginDirectory:
     """One entry for each name and kind that can stand in ``kipuka.toml``, as ``kipuka plugins list`` shows them.
 
     ``name`` is the word after ``use =``; ``kind`` the port that it fills, null for a plugin that is not enabled.
+    ``table`` is where its settings are, ``settings`` are the keys there, without their values.
     ``status``: ``active`` (the configuration uses it), ``failing`` (one of those that it made does not work now),
-    ``idle`` (enabled, and nothing in the configuration names it), ``disabled``.
+    ``idle`` (enabled, and nothing in the configuration names it), ``disabled``. ``problem`` says why one is failing.
     """
 
     plugins: Plugins
@@ -33,28 +34,24 @@ class PluginDirectory:
 
     async def entries(self) -> list[dict[str, Any]]:
         """Every entry."""
-        failing = set(await self.checks.problems())
-        return [
-            {
-                "name": each.name,
-                "distribution": each.plugin.distribution,
-                "version": each.plugin.version,
-                "kind": each.kind,
-                "enabled": each.plugin.enabled,
-                "status": self._status(each.name, each.kind, failing),
-            }
-            for each in listing(self.plugins)
-        ]
+        failing = {name: part.detail for name, part in (await self.checks.parts()).items() if not part.is_healthy}
+        return [self._entry(each, failing) for each in listing(self.plugins)]
 
-    def _status(self, name: str, kind: str | None, failing: set[str]) -> str:
-        if kind is None:
-            return "disabled"
-        if kind == NO_PROVIDER:
-            return "active"
-        parts = self.used.get((kind, name))
-        if parts is None:
-            return "idle"
-        return "active" if failing.isdisjoint(parts) else "failing"
+    def _entry(self, each: Listed, failing: Mapping[str, str]) -> dict[str, Any]:
+        parts = self.used.get((each.kind or "", each.name))
+        problems = [f"{part}: {failing[part]}" for part in parts or () if part in failing]
+        return {
+            "name": each.name,
+            "distribution": each.plugin.distribution,
+            "version": each.plugin.version,
+            "api_version": each.api_version,
+            "kind": each.kind,
+            "enabled": each.plugin.enabled,
+            "status": each.status(is_used=parts is not None, is_failing=bool(problems)),
+            "table": each.table,
+            "settings": list(each.settings),
+            "problem": "; ".join(problems) or each.problem,
+        }
 
 
 def plugin_routes(directory: PluginDirectory) -> Blueprint:

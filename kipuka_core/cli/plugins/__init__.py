@@ -1,0 +1,1 @@
+"""``kipuka plugins``: what is installed, what is enabled, whether it is sound, and what its settings are."""
