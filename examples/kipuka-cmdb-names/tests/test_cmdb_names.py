@@ -339,6 +339,17 @@ async def test_a_server_that_is_not_the_inventory_is_not_told_the_token(
         assert inventory.asked_for == []
 
 
+async def test_no_proxy_of_the_environment_is_asked(
+    table: dict[str, Any], services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+
+    async with PROVIDER.open(plugin.CmdbSettings(**table), services) as policy:
+        assert (await judged(policy))[1] == Allow()
+
+
 @pytest.mark.parametrize("how", ["an error", "HTML", "another device", "hangs up"])
 async def test_the_log_says_why_and_nothing_of_the_token(
     policy: Policy, inventory: Inventory, how: str, caplog: pytest.LogCaptureFixture
