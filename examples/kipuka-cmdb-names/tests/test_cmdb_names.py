@@ -132,10 +132,11 @@ async def test_so_is_one_in_the_subject(policy: Policy, subject: x509.Name) -> N
 
 
 async def test_a_name_is_shown_on_one_line_and_cut_off(policy: Policy) -> None:
-    reason = refused(await judged(policy, common_name="evil\n" * 12))
+    for asked in ({"common_name": "evil\n" * 12}, {"san": [f"uri:urn:{'x' * 1000}"]}):
+        reason = refused(await judged(policy, **asked))
 
-    assert reason.isprintable()
-    assert len(reason) < 200
+        assert reason.isprintable()
+        assert len(reason) < 200
 
 
 async def test_a_device_that_is_not_active_gets_nothing(policy: Policy, inventory: Inventory) -> None:
