@@ -132,7 +132,8 @@ async def test_so_is_one_in_the_subject(policy: Policy, subject: x509.Name) -> N
 
 
 async def test_a_name_is_shown_on_one_line_and_cut_off(policy: Policy) -> None:
-    for asked in ({"common_name": "evil\n" * 12}, {"san": [f"uri:urn:{'x' * 1000}"]}):
+    cases: tuple[dict[str, Any], ...] = ({"common_name": "evil\n" * 12}, {"san": [f"uri:urn:{'x' * 1000}"]})
+    for asked in cases:
         reason = refused(await judged(policy, **asked))
 
         assert reason.isprintable()
