@@ -132,10 +132,12 @@ async def test_so_is_one_in_the_subject(policy: Policy, subject: x509.Name) -> N
 
 
 async def test_a_name_is_shown_on_one_line_and_cut_off(policy: Policy) -> None:
-    reason = refused(await judged(policy, common_name="evil\n" * 12))
+    cases: tuple[dict[str, Any], ...] = ({"common_name": "evil\n" * 12}, {"san": [f"uri:urn:{'x' * 1000}"]})
+    for asked in cases:
+        reason = refused(await judged(policy, **asked))
 
-    assert reason.isprintable()
-    assert len(reason) < 200
+        assert reason.isprintable()
+        assert len(reason) < 200
 
 
 async def test_a_device_that_is_not_active_gets_nothing(policy: Policy, inventory: Inventory) -> None:
@@ -337,6 +339,17 @@ async def test_a_server_that_is_not_the_inventory_is_not_told_the_token(
             with pytest.raises(Unavailable):
                 await judged(policy)
         assert inventory.asked_for == []
+
+
+async def test_no_proxy_of_the_environment_is_asked(
+    table: dict[str, Any], services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+
+    async with PROVIDER.open(plugin.CmdbSettings(**table), services) as policy:
+        assert (await judged(policy))[1] == Allow()
 
 
 @pytest.mark.parametrize("how", ["an error", "HTML", "another device", "hangs up"])
