@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.hooks import spec
-from kipuka_core.hooks.provider import Provider, Settings
-from kipuka_core.hooks.soundness import in_one_line, let_go, provider_problem
+from kipuka_core.hooks.provider import Provider
+from kipuka_core.hooks.soundness import in_one_line, let_go, provider_problem, settings_problem
 
 GROUP = "kipuka.plugins"
 BUILTIN = "builtin"
@@ -114,9 +114,9 @@ def load_plugins(enable: Sequence[str]) -> Plugins:
         plugin = _load(found[name], info)
         _check(plugin, info)
         _register(manager, plugin, info)
-        _collect(manager, plugin, info, plugins)
         if (settings := _own_settings(plugin, info)) is not None:
             plugins.settings[name] = settings
+        _collect(manager, plugin, info, plugins)
     return plugins
 
 
@@ -157,8 +157,10 @@ def _check(plugin: Any, info: PluginInfo) -> None:
     _check_api_version(plugin, info)
     for name in dir(plugin):
         value = getattr(plugin, name)
-        options = getattr(value, f"{spec.PROJECT}_impl", None)
-        if name == _SETTINGS or not callable(value) or not (name.startswith("kipuka_") or isinstance(options, dict)):
+        if name == _SETTINGS or not callable(value):
+            continue
+        options = getattr(value, f"{spec.PROJECT}_impl", None) if inspect.isroutine(value) else None
+        if not (name.startswith("kipuka_") or isinstance(options, dict)):
             continue
         if name not in spec.HOOKS:
             raise ConfigurationError(f"{info}", f"there is no hook {name!r}{nearest(name, spec.HOOKS)}")
@@ -182,10 +184,10 @@ def _check_api_version(plugin: Any, info: PluginInfo) -> None:
 
 
 def _own_settings(plugin: Any, info: PluginInfo) -> type[BaseModel] | None:
-    settings = getattr(plugin, _SETTINGS, None)
-    if settings is None or (isinstance(settings, type) and issubclass(settings, Settings)):
-        return settings
-    raise ConfigurationError(f"{info}", f"{_SETTINGS} is no class of settings; derive it from kipuka_core.Settings")
+    settings: type[BaseModel] | None = getattr(plugin, _SETTINGS, None)
+    if settings is not None and (problem := settings_problem(settings)):
+        raise ConfigurationError(f"{info}", f"its {_SETTINGS} is {problem}")
+    return settings
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, info: PluginInfo) -> None:
