@@ -25,7 +25,7 @@ _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _LINK_TO_PAGE = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s#:]+)\.md\)")
 _SHOWN = "shown_files"
 _LONG = 24
-_SEPARATED = re.compile(r"[^/_|]+[/_|]*|[/_|]+")
+_SEPARATED = re.compile(r"[^/|]+[/|]*|[/|]+")
 _LEXERS = {".cnf": "ini", ".json": "json", ".py": "python", ".service": "ini", ".toml": "toml", ".yml": "yaml"}
 _OF_SCRIPTS = "bash"
 """Of files without a suffix."""
