@@ -3,6 +3,7 @@
 * The lists of links in ``docs/index.md`` are the table of contents: each section becomes a toctree with its name.
 * A link to a file that is no page (a configuration, a script, a unit) leads to a page that shows the file, and that
   has a link to the file itself.
+* Paths and names in the cells of tables may be broken, so that tables fit.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from sphinx.util.osutil import relative_uri
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _LINK_TO_PAGE = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s#:]+)\.md\)")
 _SHOWN = "shown_files"
+_LONG = 24
+_SEPARATED = re.compile(r"[^/|]+[/|]*|[/|]+")
 _LEXERS = {".cnf": "ini", ".json": "json", ".py": "python", ".service": "ini", ".toml": "toml", ".yml": "yaml"}
 _OF_SCRIPTS = "bash"
 """Of files without a suffix."""
@@ -54,6 +57,27 @@ class LinksToFiles(SphinxTransform):
             node.replace_self(nodes.reference("", "", *node.children, internal=True, refuri=uri))
             self.env.metadata[self.env.docname].setdefault(_SHOWN, []).append(file)
             self.env.note_dependency(file)
+
+
+class BreaksInCells(SphinxTransform):
+    """Lets a browser break long code in a cell of a table behind its separators, without a character of its own."""
+
+    default_priority = 500
+
+    def apply(self, **_options: Any) -> None:
+        """See the base class."""
+        for cell in self.document.findall(nodes.entry):
+            for literal in list(cell.findall(nodes.literal)):
+                if len(literal.astext()) > _LONG:
+                    literal.children = list(_with_breaks(literal.astext()))
+                    for child in literal.children:
+                        literal.setup_child(child)
+
+
+def _with_breaks(text: str) -> Iterator[nodes.Node]:
+    for piece in _SEPARATED.findall(text):
+        yield nodes.Text(piece)
+        yield nodes.raw("", "<wbr>", format="html")
 
 
 def pages_of_files(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -89,6 +113,7 @@ def _read(app: Sphinx, docname: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls."""
     app.add_transform(LinksToFiles)
+    app.add_transform(BreaksInCells)
     app.connect("source-read", _read)
     app.connect("html-collect-pages", pages_of_files)
     app.connect("build-finished", _copy_files)
