@@ -142,9 +142,9 @@ class Trial:
         except Exception as error:  # whatever it is, it is no answer
             named = isinstance(error, KipukaError) and not isinstance(error, PluginFailed)
             said = f"raised {type(error).__name__}: {error}" if named else detail_of(error)
-            self.problem(
-                f"{what} {said}{place_of(error)}", f"{method.__name__} has to answer this with {_names(expect)}"
-            )
+            asked = "" if method.__name__ in said else f"{what} "
+            place = "" if " in line " in said else place_of(error)
+            self.problem(f"{asked}{said}{place}", f"{method.__name__} has to answer this with {_names(expect)}")
             raise CannotAsk from error
 
     def ok(self, what: str) -> None:
