@@ -56,8 +56,10 @@ type: $(VENV)/.installed-dev  ## mypy --strict over core, plugins, tests and exa
 imports: $(VENV)/.installed-dev  ## the rooms import one way
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.installed-dev  ## regenerate the generated pages
+docs: $(VENV)/.installed-dev  ## regenerate the generated pages and pictures, and make the site, under build/docs
 	$(BIN)/python -m kipuka_core.cli.reference
+	$(BIN)/python docs/pictures.py
+	$(BIN)/sphinx-build -q -E -W --keep-going -n -c docs -d build/doctrees . build/docs
 
 bench: $(VENV)/.installed-dev  ## server CPU per request beside the bare cryptography
 	$(BIN)/python -m tests.bench.run

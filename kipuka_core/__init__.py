@@ -55,7 +55,7 @@ from kipuka_core.model.issued_by import issued_by
 from kipuka_core.model.key_type import KeyType, key_type_of
 from kipuka_core.model.key_usage import key_usage_extension
 from kipuka_core.model.label import EnrollmentRules, Label
-from kipuka_core.model.names import common_names, held_names, san_entry
+from kipuka_core.model.names import common_names, held_names, san_entry, subject_names
 from kipuka_core.model.record import CertificateStatus, OneTimePassword, RecordedCertificate
 from kipuka_core.model.request import Connection, Csr, Operation
 from kipuka_core.model.signing_hash import SigningHash, signing_hash
@@ -132,6 +132,7 @@ __all__ = [
     "read_secret_file",
     "san_entry",
     "signing_hash",
+    "subject_names",
     "sync_directory",
     "up_to_the_root",
 ]

@@ -50,18 +50,18 @@ from kipuka_core.edges.store import SqlStore, open_store
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.exporter import exporter_problem
 from kipuka_core.errors import ConfigurationError, detail_of
+from kipuka_core.first_answers import advertised, first_chain, opened_signer
 from kipuka_core.groups import ca_groups
 from kipuka_core.hooks.lent_records import LentRecords
 from kipuka_core.hooks.lifecycle import PortT, open_port
 from kipuka_core.hooks.manager import Plugins, load_plugins
 from kipuka_core.hooks.provider import Services
-from kipuka_core.model.certificate import CaChain, CsrAttributes
+from kipuka_core.model.certificate import CaChain
 from kipuka_core.model.event import Event
-from kipuka_core.model.label import ChannelBindingMode, Label
+from kipuka_core.model.label import Label
 from kipuka_core.plugin_tables import plugin_settings
 from kipuka_core.wire.reader import WireReader
 
-CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  # an OID (RFC 2985 5.4.1)
 _CORE_KEYS = {
     "authenticator": ("use",),
     "policy": ("use",),
@@ -201,7 +201,7 @@ class _Builder:
         cas = {
             table.name: await opener.open("ca_backend", table, CaBackend, id=table.name) for table in config.ca_backends
         }
-        chains = {ca_id: await backend.chain() for ca_id, backend in cas.items()}
+        chains = {table.name: await first_chain(cas[table.name], table, guard) for table in config.ca_backends}
         self.own_issuers.extend(_issuers(chains))
         policies = tuple(
             [NamedPolicy(table.name, await opener.open("policy", table, Policy)) for table in config.policies]
@@ -246,7 +246,7 @@ class _Builder:
         est = EstApp(
             road=road,
             labels=all_labels,
-            advertised={name: await _advertised(label, policies, guard) for name, label in all_labels.items()},
+            advertised={name: await advertised(label, policies, guard) for name, label in all_labels.items()},
             events=events,
             clock=self.clock,
             settings=EstSettings(
@@ -365,7 +365,7 @@ class _Builder:
             known = ", ".join(sorted(self.key_stores))
             hint = '; install kipuka-hsm and add "hsm" to [plugins] enable' if scheme == "pkcs11" else ""
             raise ConfigurationError("", f"no key store serves {scheme}: URIs (known: {known}){hint}")
-        return await self.key_stores[scheme].signer(key_uri)
+        return await opened_signer(self.key_stores[scheme], key_uri)
 
     def _road(  # noqa: PLR0917  # every part of the road
         self,
@@ -412,9 +412,10 @@ class _Opener:
 
     async def open(self, kind: str, table: PluginTable, port: type[PortT], **more: str) -> PortT:
         provider = self.plugins.provider(kind, table.use, table.toml_path)
+        wanted = {key: value for key, value in more.items() if key in provider.settings.model_fields}
         settings = validate_table(
             provider.settings,
-            {**table.settings, **more},
+            {**table.settings, **wanted},
             table.toml_path,
             base_dir=self.base_dir,
             other_keys=_CORE_KEYS.get(kind, ()),
@@ -429,13 +430,3 @@ def _accepts_unrecorded(config: Config) -> bool:
 
 def _issuers(chains: dict[str, CaChain]) -> list[x509.Certificate]:
     return list(dict.fromkeys(each for chain in chains.values() for each in (*chain.certificates, *chain.previous)))
-
-
-async def _advertised(label: Label, policies: tuple[NamedPolicy, ...], guard: Guard) -> CsrAttributes:
-    """What policies say, what the core demands (RFC 7030 4.5.2: challengePassword), what the operator adds."""
-    wanted = CsrAttributes()
-    if label.rules.channel_binding is ChannelBindingMode.REQUIRED:
-        wanted = CsrAttributes(oids=(CHALLENGE_PASSWORD,))
-    for each in policies:
-        wanted = wanted.merged(await guard.call(each.name, each.policy.advertise, label, expect=CsrAttributes))
-    return wanted.merged(CsrAttributes(oids=label.csr_attributes))

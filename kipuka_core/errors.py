@@ -172,9 +172,11 @@ class PluginFailed(RequestRefused):
 
 
 class PostcheckFailed(RequestRefused):
-    """The CA returned something other than the approved template; ``detail`` is for the log."""
+    """The CA returned something other than the approved template; ``plugin`` and ``detail`` are for the log."""
 
     code = "postcheck_failed"
+    plugin = ""
+    """The CA and its backend, where the road knows them."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("the certification authority returned a certificate that was not approved")

@@ -1,4 +1,4 @@
-"""``hypercorn -c python:kipuka_core.hypercorn_config kipuka_core:app``: sockets and TLS from ``kipuka.toml``.
+"""Sockets and TLS from ``kipuka.toml``, for ``hypercorn -c python:kipuka_core.hypercorn_config kipuka_core:app``.
 
 Hypercorn copies the attributes of this module into a configuration of its own and calls ``create_ssl_context`` in every
 worker. It offers no way to end quietly, so a configuration that does not load is an exception here.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -24,7 +23,7 @@ from kipuka_core.edges.tls.server_certificate import (
     Surroundings,
     remarks_on_server_certificate,
 )
-from kipuka_core.errors import ConfigurationError, KipukaError
+from kipuka_core.errors import ConfigurationError, KipukaError, PluginFailed
 from kipuka_core.hooks.lifecycle import naming_the_key
 
 
@@ -199,13 +198,25 @@ async def _identity(
     material = await assembly.open_tls(table)
     warned_before = len(assembly.warnings)
     try:
-        identity = await _answer_of(material, table, assembly.config)
+        identity = await _answer_of(material, table, assembly)
     finally:
         remarks = tuple(assembly.warnings[warned_before:])
         del assembly.warnings[warned_before:]
     file = identity.certificate_file
+    try:
+        certificates = load_certificates(file)
+    except ConfigurationError as error:
+        raise _naming_the_material(error, table, assembly.config) from error
     surroundings = Surroundings((*assembly.own_issuers, *trust.listed), _hosts(assembly.config, table))
-    return identity, ServerChain(file, load_certificates(file), surroundings, identity.is_stand_in), remarks
+    return identity, ServerChain(file, certificates, surroundings, identity.is_stand_in), remarks
+
+
+def _naming_the_material(error: ConfigurationError, table: PluginTable, config: Config) -> ConfigurationError:
+    """An error about a file that a provider names, as one about the key that it stands in or else the provider."""
+    named = naming_the_key(error, table.settings, table.toml_path, base_dir=config.base_dir)
+    if named.where != error.where:
+        return named
+    return ConfigurationError(table.toml_path, f"TLS material {table.use!r} names {error}")
 
 
 def _hosts(config: Config, table: PluginTable) -> tuple[str, ...]:
@@ -217,20 +228,15 @@ def _hosts(config: Config, table: PluginTable) -> tuple[str, ...]:
     return tuple(address.host for address, other in served if other.toml_path == table.toml_path)
 
 
-async def _answer_of(material: TlsMaterial, table: PluginTable, config: Config) -> ServerIdentity:
-    timeout_seconds = config.plugins.timeout
-    name = f"TLS material {table.use!r}"
+async def _answer_of(material: TlsMaterial, table: PluginTable, assembly: Assembly) -> ServerIdentity:
     try:
-        async with asyncio.timeout(timeout_seconds):
-            answer: object = await material.server_identity()
-    except ConfigurationError as error:
-        raise naming_the_key(error, table.settings, table.toml_path, base_dir=config.base_dir) from error
+        return await assembly.road.guard.call(table.use, material.server_identity, expect=ServerIdentity)
+    except PluginFailed as failure:
+        cause = failure.__cause__
+        if isinstance(cause, ConfigurationError):
+            base_dir = assembly.config.base_dir
+            raise naming_the_key(cause, table.settings, table.toml_path, base_dir=base_dir) from cause
+        problem = str(cause) if isinstance(cause, KipukaError) else f"TLS material {table.use!r}: {failure.detail}"
+        raise ConfigurationError(table.toml_path, problem) from failure
     except KipukaError as error:
         raise ConfigurationError(table.toml_path, str(error)) from error
-    except TimeoutError:
-        raise ConfigurationError(table.toml_path, f"{name} gave no answer within {timeout_seconds:g} s") from None
-    except Exception as error:  # the text of a foreign exception may hold anything, a secret too
-        raise ConfigurationError(table.toml_path, f"{name} raised {type(error).__name__}") from error
-    if not isinstance(answer, ServerIdentity) or not answer.certificate_file or not answer.key_file:
-        raise ConfigurationError(table.toml_path, f"{name} names no certificate and key")
-    return answer

@@ -37,6 +37,11 @@ def commands() -> dict[str, click.Command]:
     return {name: _load(where) for name, where in _COMMANDS.items()}
 
 
+def command_names() -> frozenset[str]:
+    """The names of the built-in commands; none of them is imported."""
+    return frozenset(_COMMANDS)
+
+
 def _load(where: str) -> click.Command:
     module, _, name = where.partition(":")
     command: click.Command = getattr(importlib.import_module(module), name)

@@ -22,7 +22,7 @@ def plugin() -> None:
     "word",
     required=True,
     type=click.Choice(tuple(KINDS)),
-    help="What it is: " + "; ".join(f"{kind.word}, {kind.called}" for kind in KINDS.values()) + ".",
+    help=f"What it is: {'; '.join(f'{kind.word}, {kind.called}' for kind in KINDS.values())}.",
 )
 @click.option(
     "--directory",
@@ -35,14 +35,14 @@ def new(name: str, word: str, directory: Path | None) -> None:
 
     NAME, such as "erp-serials", is the word for kipuka.toml; the distribution is kipuka-NAME. Nothing is overwritten.
     """
-    from kipuka_core.cli import commands  # noqa: PLC0415  # it imports this module
+    from kipuka_core.cli import command_names  # noqa: PLC0415  # it imports this module
     from kipuka_core.cli.plugin_new.names import read_name  # noqa: PLC0415  # loads the configuration and all plugins
     from kipuka_core.cli.plugin_new.render import render  # noqa: PLC0415
     from kipuka_core.cli.plugin_new.write import write_directory  # noqa: PLC0415
 
     kind = KINDS[word]
     try:
-        plugin_name = read_name(name, kind, commands())
+        plugin_name = read_name(name, kind, command_names())
     except ValueError as problem:
         raise click.BadParameter(f'"{name}": {problem}', param_hint="NAME") from None
     where = directory or Path(plugin_name.distribution)

@@ -20,6 +20,8 @@ import click
 import kipuka_core
 from kipuka_core import errors
 from kipuka_core.cli import cli, commands
+from kipuka_core.cli.http_page import http_text
+from kipuka_core.cli.metrics_page import metrics_text
 from kipuka_core.cli.source import ClassText, class_text, markdown
 from kipuka_core.config.reference import SISTER_PLUGINS, write_reference
 from kipuka_core.domain import ports
@@ -38,7 +40,14 @@ _PROVIDER_PARTS = ("Provider", "Services", "Settings")
 def write_pages(directory: Path) -> None:
     """Write every generated page into a directory."""
     write_reference(directory)
-    pages = {"hooks.md": hooks_page(), "cli.md": cli_page(), "events.md": events_page(), "errors.md": errors_page()}
+    pages = {
+        "hooks.md": hooks_page(),
+        "cli.md": cli_page(),
+        "events.md": events_page(),
+        "errors.md": errors_page(),
+        "metrics.md": metrics_text(_NOTE.format(source="`kipuka_core/edges/metrics/catalogue.py` and `measuring.py`")),
+        "http-api.md": http_text(_NOTE.format(source="`kipuka_core/edges/http`")),
+    }
     for name, text in pages.items():
         (directory / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
@@ -139,7 +148,7 @@ def _option_row(option: click.Option) -> str:
 
 
 def _choices(option: click.Option) -> str:
-    return "|".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
+    return " | ".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
 
 
 # -- events ------------------------------------------------------------------------------------------------------------

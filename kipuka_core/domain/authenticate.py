@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from types import NoneType
 
-from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.guard import Guard, called
 from kipuka_core.domain.ports import Authenticator, EventHub, LockoutLimits, Store
 from kipuka_core.domain.standing import CertificateStanding
-from kipuka_core.errors import LockedOut, NotAllowed, NotAuthenticated, WrongSecret
+from kipuka_core.errors import LockedOut, NotAllowed, NotAuthenticated, PluginFailed, WrongSecret
 from kipuka_core.model.client_network import client_network
 from kipuka_core.model.entity_id import entity_id_problem
 from kipuka_core.model.event import ClientLockedOut
@@ -79,9 +79,17 @@ class Authentication:
         identities: list[ClientIdentity] = []
         for name in names:
             authenticator = self.authenticators[name]
-            identity = await self.guard.call(name, authenticator.authenticate, offer, expect=(ClientIdentity, NoneType))
+            identity = await self.guard.call(
+                name, authenticator.authenticate, offer, expect=(ClientIdentity, NoneType), passes=(WrongSecret,)
+            )
             if identity is None:
                 return None
+            if identity.certificate is not None and identity.certificate != offer.connection.client_certificate:
+                raise PluginFailed(
+                    name,
+                    f"{called(authenticator.authenticate)} answered with an identity that rests on another certificate"
+                    " than the client's; give offer.connection.client_certificate or None",
+                )
             identities.append(identity)
         return _joined(identities)
 

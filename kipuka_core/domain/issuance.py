@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.external import ExternalCas, ca_away
 from kipuka_core.domain.facts import enrolment_facts
-from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.guard import Guard, called
 from kipuka_core.domain.meter import Meter
 from kipuka_core.domain.ports import AlreadyIssued, EventHub, ReservationLost, Store
 from kipuka_core.domain.postcheck import check_issued
@@ -96,6 +96,7 @@ class Issuance:
                 await self.external.discard(issued.certificate, approved, error)
             if isinstance(error, _NotRecorded):
                 raise error.refusal from error.__cause__
+            error.plugin = f"CA {approved.enrolment.label.ca_id}, {called(backend.issue)}"
             raise
         return issued
 

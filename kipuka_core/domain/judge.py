@@ -5,6 +5,7 @@ The direct path, the path after approval and the dry run all come through :meth:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,7 +13,7 @@ from datetime import timedelta
 from cryptography import x509
 
 from kipuka_core.domain import rules
-from kipuka_core.domain.guard import Guard
+from kipuka_core.domain.guard import Guard, called
 from kipuka_core.domain.ports import Policy
 from kipuka_core.domain.renewal import carried_over, check_name_change
 from kipuka_core.domain.template import initial_template
@@ -21,9 +22,13 @@ from kipuka_core.model.certificate import Approved, CaProfile, Template
 from kipuka_core.model.enrolment import Enrolment
 from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
 
+log = logging.getLogger(__name__)
+
 APPROVAL = "approval"
 """What the verdict of a label with ``approval = true`` is called among those of policies."""
 _FOLLOWS = CaProfile()
+LONGEST_REASON = 500
+"""In characters."""
 _VERDICTS: tuple[type[Verdict], ...] = (Allow, Deny, Wait)
 
 
@@ -82,8 +87,10 @@ class Judge:
         rules.check_csr(enrolment.csr)
         check_name_change(enrolment)
         template = carried_over(initial_template(enrolment, issuer, longest_validity), enrolment)
+        shapes: list[tuple[NamedPolicy | None, Template]] = [(None, template)]
         for each in self.policies:
             template = await self.guard.call(each.name, each.policy.shape, template, enrolment, expect=Template)
+            shapes.append((each, template))
         template = _as_the_ca_makes_it(template, profile, issuer)
         as_shaped = replace(template)
         verdicts: list[tuple[str, Verdict]] = []
@@ -93,14 +100,55 @@ class Judge:
             )
             if template != as_shaped:  # frozen, but Python lets a determined policy write into it
                 raise PluginFailed(each.name, "changed the template while judging it")
-            verdicts.append((each.name, verdict))
+            verdicts.append((each.name, _worded(each, verdict)))
         if enrolment.label.approval:
             verdicts.append((APPROVAL, Wait("an administrator has to approve this request")))
         assessment = Assessment(enrolment=enrolment, issuer=issuer, template=as_shaped, verdicts=tuple(verdicts))
         if not any(isinstance(verdict, Deny) for _, verdict in verdicts):
             # After the policies, whose refusals are worded for the setting that the operator knows.
-            rules.check_template(as_shaped, enrolment, issuer)
+            try:
+                rules.check_template(as_shaped, enrolment, issuer)
+            except CsrRefused as refusal:
+                _blame(shapes, enrolment, issuer, refusal)
+                raise
         return assessment
+
+
+def _worded(by: NamedPolicy, verdict: Verdict) -> Verdict:
+    """The verdict with a reason that fits into an answer and an event: short, and one line (RFC 7030 4.2.3)."""
+    if isinstance(verdict, Allow):
+        return verdict
+    reason = verdict.reason
+    if len(reason) <= LONGEST_REASON and reason.isprintable() and reason.strip():
+        return verdict
+    shown = "".join(each if each.isprintable() else "?" for each in reason[:LONGEST_REASON]).strip()
+    log.warning(
+        "policy %s: %s gave a reason that is empty, longer than %d characters or not one printable line; it was cut",
+        by.name,
+        called(by.policy.decide),
+        LONGEST_REASON,
+    )
+    return replace(verdict, reason=shown or "the request is not allowed here")
+
+
+def _blame(
+    shapes: Sequence[tuple[NamedPolicy | None, Template]],
+    enrolment: Enrolment,
+    issuer: x509.Certificate,
+    refusal: CsrRefused,
+) -> None:
+    """Tell the log which policy made a template that breaks a core rule, of one that kept them all."""
+    is_sound = False
+    for by, template in shapes:
+        try:
+            rules.check_template(template, enrolment, issuer)
+        except CsrRefused:
+            if is_sound and by is not None:
+                log.error("policy %s: %s broke a core rule: %s", by.name, called(by.policy.shape), refusal.reason)
+                return
+            is_sound = False
+        else:
+            is_sound = True
 
 
 def _as_the_ca_makes_it(template: Template, profile: CaProfile, issuer: x509.Certificate) -> Template:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtensionOID
 
@@ -53,6 +53,16 @@ def check_issued(
 
     Raises PostcheckFailed, naming the field that differs.
     """
+    try:
+        _check(certificate, template, profile)
+        if pointers is not None:
+            _check_pointers(certificate.extensions, pointers)
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise PostcheckFailed(f"it cannot be read: {type(error).__name__}") from error
+    _check_issuer(certificate, issuer)
+
+
+def _check(certificate: x509.Certificate, template: Template, profile: CaProfile) -> None:
     spki_der = certificate.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -62,9 +72,6 @@ def check_issued(
         raise PostcheckFailed("it has another subject")
     _check_validity(certificate, template, profile)
     _check_extensions(certificate.extensions, template, profile)
-    if pointers is not None:
-        _check_pointers(certificate.extensions, pointers)
-    _check_issuer(certificate, issuer)
 
 
 def _check_validity(certificate: x509.Certificate, template: Template, profile: CaProfile) -> None:

@@ -22,7 +22,7 @@ NEVER_ISSUED_EKUS: dict[str, str] = {
 NEVER_ISSUED_KEY_USAGES = frozenset({"keyCertSign", "cRLSign"})
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH.dotted_string
 
-_DECIDED_BY_TEMPLATE_FIELDS = frozenset(
+DECIDED_BY_TEMPLATE_FIELDS = frozenset(
     oid.dotted_string
     for oid in (
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
@@ -111,7 +111,7 @@ def _check_further_extensions(template: Template) -> None:
     seen: set[str] = set()
     for extension in template.extensions:
         oid = extension.oid.dotted_string
-        if oid in _DECIDED_BY_TEMPLATE_FIELDS or oid in _CA_S_OWN or oid in seen:
+        if oid in DECIDED_BY_TEMPLATE_FIELDS or oid in _CA_S_OWN or oid in seen:
             raise CsrRefused(f"the extension {oid} is not for a CSR to bring", code="extension_not_allowed")
         seen.add(oid)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
+from kipuka_core.domain.guard import called, raised
 from kipuka_core.errors import ConfigurationError, KipukaError
 from kipuka_core.hooks.provider import Provider, Services
+from kipuka_core.hooks.soundness import in_one_line, opening_problem, port_problem
 
+log = logging.getLogger(__name__)
 PortT = TypeVar("PortT")
 
 
@@ -29,21 +34,55 @@ async def open_port(
     ``where`` is the TOML path that the operator would change. Raises ConfigurationError for whatever goes wrong: one
     line, no traceback.
     """
+    named = f"plugin {provider.name!r}"
     try:
-        opened = await stack.enter_async_context(provider.open(settings, services))
+        opening = _opening(provider, settings, services, where)
+        opened = await opening.__aenter__()
     except ConfigurationError as error:
         raise naming_the_key(error, dict(settings), where) from error
     except KipukaError as error:
         raise ConfigurationError(where, str(error)) from error
-    except Exception as error:
-        raise ConfigurationError(
-            where, f"plugin {provider.name!r} failed to start: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(opened, port):
-        raise ConfigurationError(
-            where, f"plugin {provider.name!r} opened a {type(opened).__name__}, which is not a {port.__name__}"
-        )
-    return opened
+    except (GeneratorExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if _is_being_cancelled(error):
+            raise
+        raise ConfigurationError(where, f"{named} failed to start: {in_one_line(error)}") from error
+    stack.push_async_callback(_close, opening, provider)
+    if problem := port_problem(opened, port):
+        raise ConfigurationError(where, f"{named} {problem}")
+    return cast("PortT", opened)
+
+
+def _opening(
+    provider: Provider[Any], settings: BaseModel, services: Services, where: str
+) -> AbstractAsyncContextManager[Any]:
+    opening = provider.open(settings, services)
+    if problem := opening_problem(opening):
+        raise ConfigurationError(where, f"plugin {provider.name!r} cannot be opened: {problem}")
+    return opening
+
+
+async def _close(opening: AbstractAsyncContextManager[Any], provider: Provider[Any]) -> None:
+    """Close what was opened. It is not told why: no plugin swallows what ends the server, or another one's failure.
+
+    One that cannot be closed is one line in the log, and the others are closed all the same.
+    """
+    try:
+        await opening.__aexit__(None, None, None)
+    except (GeneratorExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if _is_being_cancelled(error):
+            raise
+        what = f"{called(provider.open)} {raised(error, provider.open)}"
+        log.error("plugin %r failed to close, and the rest is closed all the same: %s", provider.name, what)
+
+
+def _is_being_cancelled(error: BaseException) -> bool:
+    """Whether somebody else wants this task to end; a plugin may also raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def naming_the_key(

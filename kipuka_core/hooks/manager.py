@@ -7,6 +7,7 @@ both are silence where an operator needs a line, so distributions are enumerated
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -17,7 +18,8 @@ from pydantic import BaseModel
 
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.hooks import spec
-from kipuka_core.hooks.provider import Provider, Settings
+from kipuka_core.hooks.provider import Provider
+from kipuka_core.hooks.soundness import in_one_line, let_go, provider_problem, settings_problem
 
 GROUP = "kipuka.plugins"
 BUILTIN = "builtin"
@@ -112,9 +114,9 @@ def load_plugins(enable: Sequence[str]) -> Plugins:
         plugin = _load(found[name], info)
         _check(plugin, info)
         _register(manager, plugin, info)
-        _collect(manager, plugin, info, plugins)
         if (settings := _own_settings(plugin, info)) is not None:
             plugins.settings[name] = settings
+        _collect(manager, plugin, info, plugins)
     return plugins
 
 
@@ -145,19 +147,23 @@ def _info(entry_point: EntryPoint, *, enabled: bool) -> PluginInfo:
 def _load(entry_point: EntryPoint, info: PluginInfo) -> Any:
     try:
         return entry_point.load()
-    except Exception as error:
-        raise ConfigurationError(f"{info}", f"cannot be imported: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() while it is imported would end kipuka without a word
+        raise ConfigurationError(f"{info}", f"cannot be imported: {in_one_line(error)}") from error
 
 
 def _check(plugin: Any, info: PluginInfo) -> None:
     _check_api_version(plugin, info)
     for name in dir(plugin):
         value = getattr(plugin, name)
-        if not name.startswith("kipuka_") or not callable(value) or name == _SETTINGS:
+        if name == _SETTINGS or not callable(value):
+            continue
+        options = getattr(value, f"{spec.PROJECT}_impl", None) if inspect.isroutine(value) else None
+        if not (name.startswith("kipuka_") or isinstance(options, dict)):
             continue
         if name not in spec.HOOKS:
             raise ConfigurationError(f"{info}", f"there is no hook {name!r}{nearest(name, spec.HOOKS)}")
-        options = getattr(value, f"{spec.PROJECT}_impl", None)
         if options is None:
             raise ConfigurationError(f"{info}", f"{name} is not marked with @hookimpl")
         if options.get("wrapper") or options.get("hookwrapper"):
@@ -178,10 +184,10 @@ def _check_api_version(plugin: Any, info: PluginInfo) -> None:
 
 
 def _own_settings(plugin: Any, info: PluginInfo) -> type[BaseModel] | None:
-    settings = getattr(plugin, _SETTINGS, None)
-    if settings is None or (isinstance(settings, type) and issubclass(settings, Settings)):
-        return settings
-    raise ConfigurationError(f"{info}", f"{_SETTINGS} is no class of settings; derive it from kipuka_core.Settings")
+    settings: type[BaseModel] | None = getattr(plugin, _SETTINGS, None)
+    if settings is not None and (problem := settings_problem(settings)):
+        raise ConfigurationError(f"{info}", f"its {_SETTINGS} is {problem}")
+    return settings
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, info: PluginInfo) -> None:
@@ -193,7 +199,13 @@ def _register(manager: pluggy.PluginManager, plugin: Any, info: PluginInfo) -> N
 
 
 def _collect(manager: pluggy.PluginManager, plugin: Any, info: PluginInfo, plugins: Plugins) -> None:
-    for hook in manager.get_hookcallers(plugin) or ():
+    hooks = manager.get_hookcallers(plugin)
+    if not hooks:
+        known = ", ".join(spec.HOOKS)
+        raise ConfigurationError(
+            f"{info}", f"brings nothing: it has no function that is marked with @hookimpl and called one of {known}"
+        )
+    for hook in hooks:
         results = list(_results(hook, plugin, info))
         if hook.name in _PROVIDER_HOOKS:
             _add_providers(results, _PROVIDER_HOOKS[hook.name], info, plugins)
@@ -209,9 +221,16 @@ def _results(hook: pluggy.HookCaller, plugin: Any, info: PluginInfo) -> Iterator
             continue
         try:
             results = implementation.function()
-        except Exception as error:
-            raise ConfigurationError(f"{info}", f"{hook.name} raised {type(error).__name__}: {error}") from error
-        if not isinstance(results, Sequence):
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise ConfigurationError(f"{info}", f"{hook.name} raised {in_one_line(error)}") from error
+        if inspect.isawaitable(results):
+            let_go(results)
+            raise ConfigurationError(
+                f"{info}", f"{hook.name} is a coroutine; hooks are plain functions: write `def {hook.name}()`"
+            )
+        if not isinstance(results, Sequence) or isinstance(results, str | bytes):
             raise ConfigurationError(
                 f"{info}", f"{hook.name} returned {type(results).__name__}; it has to return a list"
             )
@@ -221,8 +240,8 @@ def _results(hook: pluggy.HookCaller, plugin: Any, info: PluginInfo) -> Iterator
 def _add_providers(results: Iterable[Any], kind: str, info: PluginInfo, plugins: Plugins) -> None:
     entries = plugins.providers.setdefault(kind, {})
     for provider in results:
-        if not isinstance(provider, Provider):
-            raise ConfigurationError(f"{info}", f"its {kind} hook returned {type(provider).__name__}, not a Provider")
+        if problem := provider_problem(provider):
+            raise ConfigurationError(f"{info}", f"its {kind} hook returned {problem}")
         other = entries.setdefault(provider.name, ProviderEntry(kind, provider, info))
         if other.provider is not provider:
             raise ConfigurationError(

@@ -13,6 +13,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -37,7 +38,7 @@ def committed(name: str, version: int = spec.API_VERSION) -> Path:
 
 def listing(name: str) -> list[str]:
     """What there is now, sorted."""
-    return sorted({"face": _face, "kit": _kit}[name]())
+    return sorted({*{"face": _face, "kit": _kit}[name]()})
 
 
 def _face() -> Iterator[str]:
@@ -56,7 +57,10 @@ def _face() -> Iterator[str]:
 def _kit() -> Iterator[str]:
     for info in pkgutil.walk_packages(kipuka_core.testing.__path__, "kipuka_core.testing."):
         module = importlib.import_module(info.name)
-        if module is not fixtures:
+        if ".contracts" in info.name:
+            suites = [name for name in vars(module) if name.endswith("Contract")]
+            yield from chain.from_iterable(_thing(name, getattr(module, name)) for name in suites)
+        elif module is not fixtures and not info.name.startswith("kipuka_core.testing.quick"):
             yield from _module(module)
     for name, value in vars(fixtures).items():
         if name.startswith("kipuka_"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kipuka_core.cli.doctor import machine
+from kipuka_core.cli.doctor.files import configured_files
 from kipuka_core.cli.doctor.finding import Finding, Level, Section, without_repetitions
 from kipuka_core.cli.doctor.machine import clock, exporter, fips, kernel_clock_is_synchronised
 from kipuka_core.cli.doctor.process import ServerState, judge_room, process
@@ -28,6 +29,24 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 def whats(section: Section) -> list[str]:
     return [each.what for each in section.findings]
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [
+        ("pkcs11:object=issuing", None),
+        ("erp-serials:issuing", None),
+        ("x.y+z:issuing", None),
+        ("issuing.key", "issuing.key"),
+        ("file:issuing.key", "issuing.key"),
+    ],
+)
+def test_a_key_in_a_store_of_any_scheme_is_no_file(tmp_path: Path, key: str, file: str | None) -> None:
+    deployment = make_deployment(tmp_path / "deployment")
+    deployment.configure(f'[[ca]]\nid = "ours"\nkey = "{key}"\n')
+    looked_at = {each.path for each in configured_files(load(deployment.toml, {})) if each.toml_path.endswith(".key")}
+    assert looked_at - {deployment.directory / "tls/server.key"} == ({deployment.directory / file} if file else set())
 
 
 # -- FIPS ------------------------------------------------------------------------------------------------------------

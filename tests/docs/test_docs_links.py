@@ -35,3 +35,10 @@ def test_every_page_can_be_reached_from_the_index() -> None:
     written = {page.removeprefix("docs/") for page in pages() if page.startswith("docs/")}
     assert written - links == {"index.md"}
     assert "docs/index.md" in _LINK.findall(read("README.md"))
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_test_that_a_page_names_is_there(page: str) -> None:
+    for path in re.findall(r"\btests/[\w./*-]+[\w*]", without_blocks(page)):
+        here = (ROOT / page).parent
+        assert [*ROOT.glob(path), *here.glob(path)], f"{page} names {path}, which is not there"

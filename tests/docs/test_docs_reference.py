@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-from kipuka_core import errors
+from kipuka_core import errors, measuring
 from kipuka_core.cli import commands
 from kipuka_core.cli.reference import write_pages
 from kipuka_core.cli.source import class_text
 from kipuka_core.domain.port import Port
 from kipuka_core.edges.http.status import status_of
+from kipuka_core.edges.metrics import catalogue
+from kipuka_core.edges.metrics.catalogue import Kind, Metric
 from kipuka_core.hooks import spec
 from kipuka_core.model import event
+from kipuka_core.model.request import Operation
 from tests.docs.blocks import ROOT
 
-GENERATED = ("configuration.md", "configuration.schema.json", "hooks.md", "cli.md", "events.md", "errors.md")
+GENERATED = (
+    "configuration.md", "configuration.schema.json", "hooks.md", "cli.md", "events.md", "errors.md", "metrics.md",
+    "http-api.md",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +79,25 @@ def test_every_refusal_is_there_with_its_status(fresh: Path) -> None:
             assert f"| {status_of(kind.__new__(kind))} | `{name}` |" in page
     assert "| 401 | `otp_used` | this one-time password has been used up; ask for a new one |" in page
     assert "| 503 | `store_unavailable` |" in page
+
+
+def test_every_metric_is_there_once_as_prometheus_has_it(fresh: Path) -> None:
+    page = (fresh / "metrics.md").read_text()
+    declared = [each for module in (catalogue, measuring) for each in vars(module).values() if isinstance(each, Metric)]
+    assert {each.name for each in declared} >= {"kipuka_enrolments", "kipuka_processes", "kipuka_part_up"}
+    for each in declared:
+        name = f"{each.name}_total" if each.kind is Kind.COUNTER else each.name
+        assert page.count(f"| `{name}` | {each.kind} |") == 1
+
+
+def test_every_path_is_there_with_what_it_takes_and_answers(fresh: Path) -> None:
+    page = (fresh / "http-api.md").read_text()
+    for operation in Operation:
+        assert f"| `{operation}` | " in page
+    assert "| GET | `/admin/health/live` | open |" in page
+    assert "| GET | `/admin/certs` | viewer |" in page
+    assert "| POST | `/admin/certs/{serial}/revoke` | operator |" in page
+    assert "### `POST /admin/otp/generate`" in page
+    assert "### OtpGenerate" in page
+    linked = set(re.findall(r"\]\(#(\w+)\)", page))
+    assert linked <= {heading.lower() for heading in re.findall(r"^### (\w+)$", page, re.MULTILINE)}

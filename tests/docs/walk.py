@@ -26,6 +26,8 @@ _PORTS = {"est": "8443", "admin": "9443", "http": "8080", "cfssl": "8888"}
 """The ports of the pages; the servers of a walk listen on free ones."""
 _SECOND_PORTS = {"est": "8444", "admin": "9444"}
 """Those of a second server that the same page starts beside the first one."""
+_IN_A_CHECKOUT = {"docs/deployments.md": "examples/deployments"}
+"""What the reader of a page has in the directory in which the page begins."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,8 @@ class Walk:
         """Do everything that the page says, in a copy of its directory where that is an example's."""
         if page.startswith("examples/"):
             shutil.copytree((ROOT / page).parent, self._where, dirs_exist_ok=True)
+        if page in _IN_A_CHECKOUT:
+            shutil.copytree(ROOT / _IN_A_CHECKOUT[page], self._where / _IN_A_CHECKOUT[page])
         for block in blocks_of(page):
             if block.why_not_run or block.language not in {"sh", "python", "toml"}:
                 continue

@@ -78,7 +78,8 @@ class MemoryCa(CaBackend):
             )
         )
         if values["san"]:
-            builder = builder.add_extension(x509.SubjectAlternativeName(values["san"]), critical=False)
+            critical = not values["subject"].rdns  # RFC 5280 4.1.2.6
+            builder = builder.add_extension(x509.SubjectAlternativeName(values["san"]), critical=critical)
         for extension in values["extensions"]:
             builder = builder.add_extension(extension.value, critical=extension.critical)
         return builder.sign(changes.get("key", self.authority.key), hashes.SHA256())

@@ -36,7 +36,7 @@ async def test_a_late_call_is_a_refusal_and_leaves_its_task_as_it_was(method: An
     guard = Guard(0.05)
     with pytest.raises(PluginFailed) as refusal:
         await guard.call("plugin", method, expect=(str, NoneType))
-    assert refusal.value.detail == "no answer within 0.05 s"
+    assert refusal.value.detail == f"{__name__}.{method.__name__} gave no answer within 0.05 s"
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -80,4 +80,4 @@ async def test_what_is_no_coroutine_is_a_refusal() -> None:
 
     with pytest.raises(PluginFailed) as refusal:
         await Guard(1).call("plugin", plain, expect=str)
-    assert refusal.value.detail == "raised TypeError"
+    assert refusal.value.detail.endswith(".plain is no coroutine; write `async def plain`")

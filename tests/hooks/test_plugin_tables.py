@@ -112,4 +112,4 @@ def test_settings_that_are_no_class_of_settings_stop_the_start(kipuka_deployment
 
     done = kipuka_deployment.kipuka("check", check=False, PYTHONPATH=str(tmp_path / "site"))
 
-    assert "plugin 'greeter' of distribution kipuka-greeter: kipuka_settings is no class of settings" in done.stderr
+    assert "distribution kipuka-greeter: its kipuka_settings is the class dict, not a pydantic model" in done.stderr

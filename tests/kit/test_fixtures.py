@@ -74,3 +74,10 @@ def test_a_test_run_that_has_nothing_to_do_with_kipuka_loads_nothing_of_the_kit(
 
 def test_a_deployment_may_be_made_without_a_fixture(tmp_path: Path) -> None:
     assert make_deployment(tmp_path / "one").root_pem.exists()
+
+
+def test_a_tls_table_takes_the_place_of_that_of_the_deployment(kipuka_deployment: Deployment) -> None:
+    for name in ("server.pem", "server.key"):
+        (kipuka_deployment.directory / "tls" / name).rename(kipuka_deployment.directory / "tls" / f"new-{name}")
+    kipuka_deployment.configure('[tls]\ncert = "tls/new-server.pem"\nkey = "tls/new-server.key"\n')
+    assert kipuka_deployment.kipuka("check").returncode == 0

@@ -14,6 +14,7 @@ from tests.interop.programs import run
 ROOT = Path(__file__).resolve().parents[2]
 
 _STORY_SECONDS = 600
+_ID_AA_EVIDENCE = "1.2.840.113549.1.9.16.2.59"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,41 @@ def _directory(happened: dict[str, Any], directory: Path) -> None:
     }
 
 
+def _attested(happened: dict[str, Any], _directory: Path) -> None:
+    with_a_ca = happened.pop("with a CA of devices")
+    assert "error: policy.key-attestation.anchors: CN=Kipuka Test" in with_a_ca, with_a_ca
+    assert with_a_ca.count("\n") == 1
+    assert happened == {
+        "devices are told": True,
+        "attested": 200,
+        "the certificate names the element": False,
+        "without evidence": f"400: the CSR has no attestation evidence (attribute {_ID_AA_EVIDENCE}); add it",
+        "evidence of another key": "400: the attestation evidence of the CSR is about another key",
+        "another vendor": "400: the attestation evidence is not valid now, or its vendor is not trusted here",
+        "nonsense": "400: the attestation evidence of the CSR cannot be read",
+        "renewal, a new key in the element": 200,
+        "renewal, a key from elsewhere": 400,
+    }
+
+
+def _inventory(happened: dict[str, Any], _directory: Path) -> None:
+    assert happened == {
+        "a name of the record": "pump-7.plant.example",
+        "no name in the CSR": "pump-7.plant.example, 192.0.2.7",
+        "another name": "403: the inventory does not have 'dns:pump-8.plant.example' for this device",
+        "renewal": "pump-7.plant.example",
+        "not in the inventory": "403: the inventory has no active device of this name",
+        "the inventory sends us away": "503: the inventory of devices cannot be asked now; try again later",
+        "what the log says of it": (
+            "the inventory cannot be used: Redirect response '302 Found' for url 'https://cmdb.example/api/device?id=pump-9'"
+        ),
+        "renewal, out of service": "403: the inventory has no active device of this name",
+    }
+
+
 EXAMPLES = (
+    Example("kipuka-cmdb-names", "cmdb-names", 131, "inventory_asked.py", _inventory),
     Example("kipuka-serial-allowlist", "serial-allowlist", 60, "serial_enrolment.py", _serials),
+    Example("kipuka-key-attestation", "key-attestation", 120, "attested_enrolment.py", _attested),
     Example("kipuka-tls-directory", "directory", 80, "directory_served.py", _directory),
 )

@@ -77,6 +77,8 @@ def test_the_wheel_holds_the_packages_and_nothing_of_tests(built: dict[Path, Bui
     }
     assert {name for name in names if name.endswith(".py")} == in_tree
     assert {"kipuka_core/py.typed", "kipuka_builtin/py.typed"} <= names
+    templates = (ROOT / "kipuka_core" / "cli" / "plugin_new" / "templates").rglob("*.tmpl")
+    assert {name for name in names if name.endswith(".tmpl")} == {str(path.relative_to(ROOT)) for path in templates}
     assert any(name.startswith("kipuka_core/edges/store/migrations/versions/0001") for name in names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if "tests/" in name or Path(name).name.startswith("test_")]

@@ -20,9 +20,9 @@ from kipuka_core.hooks.spec import API_VERSION, HOOKS
 from tests.plugin_new.made import KIND_WORDS, run
 
 NAMES = ("x", "erp-serials", "a-name-of-thirty-characters-ok")
-_MOST_LINES = 60
+_MOST_LINES = 62
 _LINES_OF_A_CA = 85
-"""Building a certificate takes twenty-five."""
+"""Building a certificate takes forty of them; who asks a CA elsewhere does not need them."""
 
 every_kind = pytest.mark.parametrize("kind", KIND_WORDS)
 
@@ -43,8 +43,8 @@ def module(kind: str) -> str:
 @every_kind
 def test_ruff_has_nothing_to_say(tmp_path: Path, kind: str, name: str) -> None:
     directory = put(tmp_path, name, kind)
-    run("ruff", "check", "--no-cache", ".", cwd=directory)
-    run("ruff", "format", "--no-cache", "--check", ".", cwd=directory)
+    run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", cwd=directory)
+    run(sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".", cwd=directory)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_tools_judge_strictly(tmp_path: Path, mypy_cache: Path, kind: str) -
     directory = put(tmp_path, "erp-serials", kind)
     file = directory / "kipuka_erp_serials" / "__init__.py"
     file.write_text(file.read_text(encoding="utf-8") + "\n\ndef forgotten(x):\n    return x\n", encoding="utf-8")
-    assert "ANN001" in run("ruff", "check", "--no-cache", ".", cwd=directory, check=False).stdout
+    assert "ANN001" in run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", cwd=directory, check=False).stdout
     if kind == "policy":  # mypy takes its time, and its configuration is the same for all
         done = run(sys.executable, "-m", "mypy", f"--cache-dir={mypy_cache}", cwd=directory, check=False)
         assert "no-untyped-def" in done.stdout
@@ -77,7 +77,8 @@ def test_it_is_short_and_on_the_face_of_kipuka_alone(kind: str) -> None:
     tree = ast.parse(source)
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert {name for name in imported if name and name.startswith("kipuka")} == {"kipuka_core"}
+    faces = {"kipuka_core", "kipuka_core.commands"} if kind == "command" else {"kipuka_core"}
+    assert {name for name in imported if name and name.startswith("kipuka")} == faces
     assert lines_of_code(source) <= (_LINES_OF_A_CA if kind == "ca" else _MOST_LINES)
     assert "# CHANGE: " in source
 

@@ -129,6 +129,17 @@ def test_a_directory_above_that_is_missing_is_said(here: Path) -> None:
     assert tree(here) == {}
 
 
+@pytest.mark.parametrize("directory", [".", "../empty"])
+def test_nobody_is_left_in_a_directory_that_is_gone(
+    here: Path, monkeypatch: pytest.MonkeyPatch, directory: str
+) -> None:
+    (here / "empty").mkdir()
+    monkeypatch.chdir(here / "empty")
+    done = new("plant", "--kind", "policy", "--directory", directory)
+    assert "is the directory that you are in; go to the one above it first" in str(done.exception)
+    assert tree(here) == {"empty": None}
+
+
 class _FullDisk:
     """Texts whose writing fails at the second one."""
 

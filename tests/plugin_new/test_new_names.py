@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from kipuka_core.cli import commands
+from kipuka_core.cli import command_names
 from kipuka_core.cli.plugin_new.kinds import KINDS
 from kipuka_core.cli.plugin_new.names import PluginName, read_name
 from kipuka_core.config.model import Config
 
-COMMANDS = commands()
+COMMANDS = command_names()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kipuka_builtin.local_ca import PROVIDER, LocalCaSettings
@@ -107,15 +106,15 @@ async def local(tmp_path: Path) -> AsyncIterator[CaBackend]:
 )
 async def test_a_ca_that_issues_another_field_fails(local: CaBackend, change: dict[str, Any], error: str) -> None:
     careless = CarelessCa(local, lambda template: replace(template, **change))
-    with pytest.raises(AssertionError, match=f"the {error} is the approved one"):
+    with pytest.raises(AssertionError, match=f"it(s| holds another) {error} (than the|is not the) approved one"):
         await CaBackendContract().test_it_certifies_every_key_type_as_approved(careless)
 
 
 @pytest.mark.parametrize(
     ("tamper", "error"),
     [
-        (lambda template: replace(template, not_after=template.not_after + timedelta(days=1)), "not valid for longer"),
-        (lambda template: replace(template, not_before=template.not_before - timedelta(days=1)), "an earlier time"),
+        (lambda template: replace(template, not_after=template.not_after + timedelta(days=1)), "ends later than"),
+        (lambda template: replace(template, not_before=template.not_before - timedelta(days=1)), "begins earlier than"),
     ],
 )
 async def test_a_ca_that_issues_another_validity_fails(
@@ -127,7 +126,7 @@ async def test_a_ca_that_issues_another_validity_fails(
 
 async def test_a_ca_that_drops_further_extensions_fails(local: CaBackend) -> None:
     careless = CarelessCa(local, lambda template: replace(template, extensions=()))
-    with pytest.raises(x509.ExtensionNotFound):
+    with pytest.raises(AssertionError, match="approved further extension is missing"):
         await CaBackendContract().test_approved_further_extensions_are_issued(careless)
 
 
@@ -140,15 +139,23 @@ async def test_a_ca_that_invents_a_san_fails(local: CaBackend) -> None:
 @pytest.mark.parametrize(
     ("careless", "test", "error"),
     [
-        (IssuesCaCertificates, "test_it_certifies_every_key_type_as_approved", "the key is the approved one"),
+        (
+            IssuesCaCertificates,
+            "test_it_certifies_every_key_type_as_approved",
+            "holds another key",
+        ),
         (KeepsTheRequestInItself, "test_concurrent_requests_get_certificates_of_their_own", "approved"),
-        (AlwaysTheSame, "test_the_same_request_twice_gives_two_serials", ""),
-        (ReturnsACertificate, "test_a_certificate_without_san_has_none", "returns Issued"),
-        (WritesIntoTheTemplate, "test_issuing_leaves_the_approved_template_alone", ""),
+        (AlwaysTheSame, "test_the_same_request_twice_gives_two_serials", "two requests got one serial"),
+        (
+            ReturnsACertificate,
+            "test_a_certificate_without_san_has_none",
+            "answered with Certificate; it has to",
+        ),
+        (WritesIntoTheTemplate, "test_issuing_leaves_the_approved_template_alone", "leave it as it is"),
     ],
 )
 async def test_a_careless_ca_fails(local: CaBackend, careless: type[CarelessCa], test: str, error: str) -> None:
-    with pytest.raises(AssertionError, match=error or None):
+    with pytest.raises(AssertionError, match=error):
         await getattr(CaBackendContract(), test)(careless(local))
 
 
@@ -164,7 +171,7 @@ async def test_a_careless_ca_fails(local: CaBackend, careless: type[CarelessCa],
     ids=["empty", "no root", "reversed", "another root", "a leaf"],
 )
 async def test_a_chain_that_is_none_fails(certificates: tuple[x509.Certificate, ...]) -> None:
-    with pytest.raises((AssertionError, ValueError, InvalidSignature)):
+    with pytest.raises(AssertionError):
         await CaBackendContract().test_its_chain_leads_from_the_issuer_to_the_root(ChainOf(*certificates))
 
 

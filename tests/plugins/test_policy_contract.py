@@ -118,23 +118,23 @@ SHAPES, JUDGES = "test_it_shapes_every_kind_of_csr", "test_it_judges_every_kind_
 @pytest.mark.parametrize(
     ("policy", "test", "case", "error"),
     [
-        (ReturnsNoTemplate(), SHAPES, "no SAN", "returns a Template"),
-        (WritesIntoTheTemplate(), SHAPES, "no SAN", "instead of writing into"),
-        (SwapsTheKey(), SHAPES, "no SAN", "the key is the client's"),
+        (ReturnsNoTemplate(), SHAPES, "no SAN", "it has to answer with Template"),
+        (WritesIntoTheTemplate(), SHAPES, "no SAN", "writes into the template"),
+        (SwapsTheKey(), SHAPES, "no SAN", "changes the key"),
         (AddsEachTime(), SHAPES, "no SAN", "shaping again"),
         (BelievesThatThereIsASan(), SHAPES, "no SAN", "not subscriptable"),
-        (AnswersTrue(), JUDGES, "no SAN", "Allow, Deny or Wait"),
+        (AnswersTrue(), JUDGES, "no SAN", "answered with bool; it has to answer with Allow, Deny or Wait"),
         (GivesNoReason(), JUDGES, "no SAN", "says what to change"),
-        (QuotesTheCsrAsItIs(), JUDGES, "no SAN", "one line"),
-        (ChangesTheTemplateWhileJudging(), JUDGES, "name and SAN", "leaves the template alone"),
-        (ChangesItsMind(), JUDGES, "no SAN", "same answer"),
-        (Hangs(), JUDGES, "no SAN", None),
+        (QuotesTheCsrAsItIs(), JUDGES, "no SAN", "one line without control"),
+        (ChangesTheTemplateWhileJudging(), JUDGES, "name and SAN", "change it in shape"),
+        (ChangesItsMind(), JUDGES, "no SAN", "another answer the second time"),
+        (Hangs(), JUDGES, "no SAN", "no answer within 0.05 s"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Policy) else "",
 )
-async def test_a_careless_policy_fails(policy: Policy, test: str, case: str, error: str | None) -> None:
+async def test_a_careless_policy_fails(policy: Policy, test: str, case: str, error: str) -> None:
     contract = ImpatientContract() if isinstance(policy, Hangs) else PolicyContract()
-    with pytest.raises((AssertionError, TypeError, TimeoutError), match=error):
+    with pytest.raises(AssertionError, match=error):
         await getattr(contract, test)(policy, sample_label(), case)
 
 
@@ -153,7 +153,7 @@ async def test_a_policy_that_mixes_requests_fails() -> None:
     ],
 )
 async def test_a_policy_with_advice_that_cannot_be_encoded_fails(advice: CsrAttributes) -> None:
-    with pytest.raises((AssertionError, ValueError)):
+    with pytest.raises(AssertionError, match=r"has to answer|whose|in which"):
         await PolicyContract().test_its_advice_can_be_encoded(AdvisesNonsense(advice), "default")
 
 
@@ -172,12 +172,15 @@ class Lenient(BaseModel):
 
 
 async def test_a_plugin_with_lenient_or_unexplained_settings_fails() -> None:
-    for model, error in ((Undescribed, "limit has no description"), (Lenient, "DID NOT RAISE")):
+    for model, error in (
+        (Undescribed, "limit has no description"),
+        (Lenient, "not frozen; let it inherit"),
+    ):
 
         class Contract(PolicyContract):
             provider = Provider("careless", model, lambda settings, services: nullcontext(ExtensionsPolicy()))
 
-        with pytest.raises((AssertionError, pytest.fail.Exception), match=error):
+        with pytest.raises(AssertionError, match=error):
             await Contract().test_its_settings_refuse_unknown_keys_and_explain_known_ones({})
 
 

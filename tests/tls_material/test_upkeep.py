@@ -170,10 +170,10 @@ async def test_what_a_provider_has_new_is_served_and_only_then(site: Site) -> No
 @pytest.mark.parametrize(
     ("mood", "problem"),
     [
-        ("raise", "raised RuntimeError"),
+        ("raise", "kipuka_moody.Moody.upkeep raised RuntimeError in line 20 of kipuka_moody"),
         ("refuse", "/mnt/share: is not mounted"),
-        ("hang", "no answer within 1 s"),
-        ("wrong", "answered with str"),
+        ("hang", "kipuka_moody.Moody.upkeep gave no answer within 1 s"),
+        ("wrong", "kipuka_moody.Moody.upkeep answered with str; it has to answer with bool"),
     ],
 )
 async def test_a_provider_in_trouble_stops_nothing_and_is_a_warning_until_it_is_well(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -41,6 +42,8 @@ _KINDS = {
 }
 """By the last word of the key. Plugins that follow these names are looked after too."""
 _SECRET_ENDINGS = ("_key", "password_file", "pin_file", "token_file", "secret_file")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+"""Of a URI (RFC 3986 3.1)."""
 _PASSWORD_PARAMETER = "password-file="  # noqa: S105  # of a key URI
 
 
@@ -80,7 +83,7 @@ def _of_table(toml_path: str, settings: Mapping[str, object], base_dir: Path) ->
 def _of_value(toml_path: str, text: str, kind: Kind, base_dir: Path) -> Iterator[ConfiguredFile]:
     location, _, query = text.partition("?")
     scheme, colon, rest = location.partition(":")
-    if kind is Kind.SECRET and colon and scheme.isalnum():
+    if kind is Kind.SECRET and colon and _SCHEME.fullmatch(scheme):
         if scheme != "file":  # a key in a token
             return
         location = unquote("/" + rest.lstrip("/") if rest.startswith("//") else rest)

@@ -42,5 +42,7 @@ def refuse_occupied(directory: Path) -> None:
             raise ConfigurationError(
                 str(directory), "is there already and not empty; nothing is overwritten: name another --directory"
             )
+        elif directory.samefile(Path.cwd()):  # renaming over it would leave the shell in a directory that is gone
+            raise ConfigurationError(str(directory), "is the directory that you are in; go to the one above it first")
     except OSError as error:
         raise ConfigurationError(str(directory), f"cannot be looked at: {error.strerror}") from None

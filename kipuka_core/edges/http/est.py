@@ -16,7 +16,7 @@ from kipuka_core.domain.pipeline import Road
 from kipuka_core.domain.ports import EventHub
 from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.edges.http.messages import Receive, Response, Scope, Send, header, read_body
-from kipuka_core.edges.http.refusals import refusal_response
+from kipuka_core.edges.http.refusals import printable, refusal_response
 from kipuka_core.edges.log import get_logger
 from kipuka_core.edges.tls.scope import connection_from_scope
 from kipuka_core.errors import (
@@ -41,7 +41,7 @@ from kipuka_core.wire import base64_body, basic_auth, csrattrs, media_type, path
 
 log = get_logger()
 
-_METHODS: dict[Operation, tuple[str, ...]] = {
+METHODS: dict[Operation, tuple[str, ...]] = {
     Operation.CACERTS: ("GET", "HEAD"),
     Operation.CSRATTRS: ("GET", "HEAD"),
     Operation.SIMPLEENROLL: ("POST",),
@@ -49,7 +49,7 @@ _METHODS: dict[Operation, tuple[str, ...]] = {
     Operation.SERVERKEYGEN: ("POST",),
     Operation.FULLCMC: ("POST",),
 }
-_NOT_OFFERED = (Operation.SERVERKEYGEN, Operation.FULLCMC)
+NOT_OFFERED = (Operation.SERVERKEYGEN, Operation.FULLCMC)
 CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 _BASE64 = ((b"content-transfer-encoding", b"base64"),)
 HOW_TO_START = (
@@ -139,10 +139,10 @@ class EstApp:
         if label is None:
             raise NotFound(f"there is no label {route.label!r} here", code="unknown_label")
         operation = route.operation
-        if scope["method"] not in _METHODS[operation]:
-            allow = _METHODS[operation]
+        if scope["method"] not in METHODS[operation]:
+            allow = METHODS[operation]
             raise MethodNotAllowed(f"{operation} takes {' or '.join(allow)}", allow=allow)
-        if operation in _NOT_OFFERED:
+        if operation in NOT_OFFERED:
             raise NotFound(f"{operation} is not offered here", code="operation_not_offered")
         if operation is Operation.CACERTS:
             return await self._cacerts(label, request)
@@ -227,7 +227,12 @@ class EstApp:
         if isinstance(refusal, PluginFailed):
             log.error("plugin failed", plugin=refusal.plugin, detail=refusal.detail, request_id=request.request_id)
         elif isinstance(refusal, PostcheckFailed):
-            log.error("CA returned what was not approved", detail=refusal.detail, request_id=request.request_id)
+            log.error(
+                "CA returned what was not approved",
+                plugin=refusal.plugin,
+                detail=f"{refusal.detail}; issue has to return what approved.template says",
+                request_id=request.request_id,
+            )
         client = request.scope.get("client") or ("", 0)
         connection, route = request.connection, request.route
         await self._events.emit(
@@ -249,5 +254,5 @@ class EstApp:
 def _waiting(wait: Wait, label: Label, request_id: str) -> Response:
     """202 always says when to come back (RFC 7030 4.2.3)."""
     seconds = wait.retry_after_seconds or label.retry_after_seconds
-    text = f"{wait.reason or 'the request waits for a decision'}\nrequest {request_id}\n"
+    text = f"{printable(wait.reason) or 'the request waits for a decision'}\nrequest {request_id}\n"
     return Response(202, "text/plain; charset=utf-8", text.encode(), ((b"retry-after", str(seconds).encode()),))

@@ -42,7 +42,7 @@ MAX_OCSP_BYTES = 8192
 _LONGEST_AGE_SECONDS = 300
 """How long a cache may hide a revocation; ETags make it cheap to ask again."""
 _ISSUER_AGE_SECONDS = 3600
-_READ, _OCSP = ("GET", "HEAD"), ("GET", "HEAD", "POST")
+READ_METHODS, OCSP_METHODS = ("GET", "HEAD"), ("GET", "HEAD", "POST")
 _NOTHING_HERE = "nothing is here; this server has /crl/ID.crl, /ca/ID.cer and /ocsp"
 _Headers = tuple[tuple[bytes, bytes], ...]
 _NOT_KEPT: _Headers = ((b"cache-control", b"no-store"),)
@@ -80,16 +80,16 @@ class PublicApp:
     async def _serve(self, scope: Scope, receive: Receive) -> Response:
         kind, _, rest = scope["path"].removeprefix("/").partition("/")
         if kind == "ocsp":
-            _check_method(scope, _OCSP)
+            _check_method(scope, OCSP_METHODS)
             if scope["method"] == "POST":
                 return await self._ocsp_by_post(scope, receive, rest)
             return await self._ocsp_by_get(rest)
         if kind == "crl" and rest.endswith(".crl"):
-            _check_method(scope, _READ)
+            _check_method(scope, READ_METHODS)
             ca_id, _, key = rest.removesuffix(".crl").partition(".")
             return self._crl(await self.desk.crl(ca_id, key), scope)
         if kind == "ca" and rest.endswith(".cer"):
-            _check_method(scope, _READ)
+            _check_method(scope, READ_METHODS)
             certificate = await self.desk.issuer(rest.removesuffix(".cer"))
             body = certificate.public_bytes(Encoding.DER)
             return _tagged(scope, CERTIFICATE_TYPE, body, _max_age(_ISSUER_AGE_SECONDS))

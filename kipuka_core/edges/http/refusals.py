@@ -21,11 +21,14 @@ def refusal_response(refusal: RequestRefused, request_id: str, *, status: int | 
         headers.append((b"retry-after", str(refusal.retry_after_seconds).encode()))
     if isinstance(refusal, BodyTooLarge | BodyTimeout):
         headers.append((b"connection", b"close"))
-    body = f"{_printable(refusal.reason)}\nrequest {request_id}\n".encode()
+    body = f"{printable(refusal.reason)}\nrequest {request_id}\n".encode()
     return Response(status, "text/plain; charset=utf-8", body, tuple(headers))
 
 
-def _printable(text: str) -> str:
-    """Names of a CSR are quoted in reasons: control characters and endless ones are not handed back."""
-    shown = "".join(character if character.isprintable() else "?" for character in text)
+def printable(reason: object) -> str:
+    """Names of a CSR are quoted in reasons: control characters and endless ones are not handed back.
+
+    A plugin may have given as reason what is no text at all.
+    """
+    shown = "".join(character if character.isprintable() else "?" for character in str(reason))
     return shown if len(shown) <= 500 else shown[:500] + "…"

@@ -5,6 +5,16 @@ The suites use pytest and pytest-asyncio (in either mode).
 
 import pytest
 
-_SUITES = ("authenticator", "ca_backend", "event_sink", "key_store", "policy", "settings", "tls_material")
+_SUITES = (
+    "asking",
+    "authenticator",
+    "ca_backend",
+    "event_sink",
+    "key_store",
+    "policy",
+    "port",
+    "settings",
+    "tls_material",
+)
 # Before the suites are imported, so that a failed assertion shows the values that differ.
 pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,9 +13,15 @@ import pytest
 
 from kipuka_core.domain.ports import Authenticator
 from kipuka_core.errors import KipukaError, RequestRefused, WrongSecret
-from kipuka_core.model.entity_id import entity_id_problem
 from kipuka_core.model.identity import BasicCredentials, ClientIdentity, Offer
-from kipuka_core.testing.contracts.port import PATIENCE_SECONDS, PortContract
+from kipuka_core.testing.contracts.asking import (
+    PATIENCE_SECONDS,
+    asked,
+    cancelled_at_every_step,
+    check_nothing_shows,
+)
+from kipuka_core.testing.contracts.loop_turns import loop_goes_round
+from kipuka_core.testing.contracts.port import PortContract
 from kipuka_core.testing.samples import sample_connection, sample_offer
 
 OpenAuthenticator = Callable[[], AbstractAsyncContextManager[Authenticator]]
@@ -35,11 +40,18 @@ ODD_TEXTS = (
 )
 
 
-async def ask(port: Authenticator, offer: Offer) -> ClientIdentity | KipukaError | None:
+async def ask(
+    port: Authenticator, offer: Offer, patience_seconds: float = PATIENCE_SECONDS
+) -> ClientIdentity | KipukaError | None:
     """The answer to an offer, refusals included. Any other exception fails the test."""
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await port.authenticate(offer)
+        return await asked(
+            port.authenticate,
+            offer,
+            expect=(ClientIdentity, type(None)),
+            passes=(WrongSecret,),
+            patience_seconds=patience_seconds,
+        )
     except (WrongSecret, RequestRefused) as refusal:
         return refusal
 
@@ -50,6 +62,8 @@ class AuthenticatorContract(PortContract):
 
     Override the other fixtures as they apply.
     """
+
+    port_type = Authenticator
 
     @pytest.fixture
     def expected_entity_id(self) -> str:
@@ -72,45 +86,43 @@ class AuthenticatorContract(PortContract):
         offers = (good_offer, *wrong_secret_offers)
         return [offer.credentials.password for offer in offers if offer.credentials is not None]
 
-    async def test_authenticate_is_a_coroutine_method(self, open_port: OpenAuthenticator) -> None:
-        """A method that returns an answer without being awaited blocks the event loop."""
-        async with open_port() as port:
-            assert isinstance(port, Authenticator)
-            assert inspect.iscoroutinefunction(port.authenticate)
-            await port.ping()
-
     async def test_a_good_offer_gets_a_well_formed_identity(
         self, open_port: OpenAuthenticator, good_offer: Offer, expected_entity_id: str
     ) -> None:
         """Types and forms that the core relies on."""
         async with open_port() as port:
-            identity = await ask(port, good_offer)
-        assert type(identity) is ClientIdentity
-        assert identity.entity_id == expected_entity_id
-        assert entity_id_problem(identity.entity_id) is None
-        assert identity.authenticator
-        assert type(identity.names) is frozenset
-        assert all(kind and colon and value for kind, colon, value in (name.partition(":") for name in identity.names))
-        assert identity.certificate in {None, good_offer.connection.client_certificate}
+            identity = await ask(port, good_offer, self.patience_seconds)
+        assert isinstance(identity, ClientIdentity), f"the good offer is answered with {identity!r}, not an identity"
+        assert identity.entity_id == expected_entity_id, "entity_id is not what the fixture expected_entity_id says"
+        for each in identity.names:
+            kind, _, value = each.partition(":")
+            assert kind and value, f'the name {each!r} is not "kind:value", such as "dns:pump-7.example"'  # noqa: PT018
+        assert identity.certificate in {None, good_offer.connection.client_certificate}, (
+            "the identity rests on another certificate than the client's: give offer.connection.client_certificate"
+        )
 
     async def test_the_same_offer_gets_the_same_identity_again(
         self, open_port: OpenAuthenticator, good_offer: Offer
     ) -> None:
         """Authenticating uses nothing up: the core does that, with the certificate's record."""
         async with open_port() as port:
-            assert await ask(port, good_offer) == await ask(port, good_offer)
+            first, second = await ask(port, good_offer), await ask(port, good_offer)
+            assert first == second, "the same offer has another answer the second time: use nothing up, the core does"
 
     async def test_an_offer_without_credentials_is_not_mine(self, open_port: OpenAuthenticator) -> None:
         """None, not an exception: the next authenticator has to be asked."""
         async with open_port() as port:
-            assert await ask(port, sample_offer()) is None
+            answer = await ask(port, sample_offer())
+            assert answer is None, f"an offer without credentials is answered with {answer!r}: answer None"
 
     async def test_a_foreign_offer_is_not_mine(
         self, open_port: OpenAuthenticator, foreign_offers: Sequence[Offer]
     ) -> None:
         """None for names and certificates that are unknown here."""
         async with open_port() as port:
-            assert [await ask(port, offer) for offer in foreign_offers] == [None] * len(foreign_offers)
+            for offer in foreign_offers:
+                answer = await ask(port, offer)
+                assert answer is None, f"somebody else's offer is answered with {answer!r}: answer None"
 
     async def test_a_known_name_with_a_wrong_secret_is_a_wrong_secret(
         self, open_port: OpenAuthenticator, wrong_secret_offers: Sequence[Offer]
@@ -119,9 +131,13 @@ class AuthenticatorContract(PortContract):
         async with open_port() as port:
             for offer in wrong_secret_offers:
                 answer = await ask(port, offer)
-                assert isinstance(answer, WrongSecret)
+                assert isinstance(answer, WrongSecret), (
+                    f"a known name with a wrong secret is answered with {answer!r}: raise WrongSecret(NAME)"
+                )
                 assert offer.credentials is not None
-                assert answer.entity_id == offer.credentials.username
+                assert answer.entity_id == offer.credentials.username, (
+                    "WrongSecret does not name the user name that was tried: it is what the lockout counts"
+                )
 
     async def test_wrong_secrets_do_not_lock_out_the_right_one(
         self, open_port: OpenAuthenticator, good_offer: Offer, wrong_secret_offers: Sequence[Offer]
@@ -130,7 +146,8 @@ class AuthenticatorContract(PortContract):
         async with open_port() as port:
             for offer in wrong_secret_offers:
                 await ask(port, offer)
-            assert isinstance(await ask(port, good_offer), ClientIdentity)
+            answer = await ask(port, good_offer)
+            assert isinstance(answer, ClientIdentity), "wrong secrets lock out the right one: leave that to the core"
 
     async def test_odd_credentials_are_refused_and_nothing_breaks(
         self, open_port: OpenAuthenticator, good_offer: Offer
@@ -146,7 +163,8 @@ class AuthenticatorContract(PortContract):
             for credentials in pairs:
                 answer = await ask(port, replace(bare, credentials=credentials))
                 assert not isinstance(answer, ClientIdentity), "odd credentials were believed"
-            assert isinstance(await ask(port, good_offer), ClientIdentity)
+            answer = await ask(port, good_offer)
+            assert isinstance(answer, ClientIdentity), "odd credentials stand in the way of good ones"
 
     async def test_concurrent_offers_get_their_own_answers(
         self,
@@ -160,21 +178,36 @@ class AuthenticatorContract(PortContract):
         async with open_port() as port:
             alone = await ask(port, good_offer)
             answers = await asyncio.gather(*(ask(port, offer) for other in others for offer in (good_offer, other)))
-        assert answers[::2] == [alone] * len(others)
-        assert not any(isinstance(answer, ClientIdentity) for answer in answers[1::2])
+        assert answers[::2] == [alone] * len(others), (
+            "concurrent offers get other answers than alone: keep nothing of a request in self, in a default argument"
+            " or in a global"
+        )
+        assert not any(isinstance(answer, ClientIdentity) for answer in answers[1::2]), (
+            "an offer that is not good is believed beside a good one: keep nothing of a request in self"
+        )
 
     async def test_a_cancelled_request_leaves_the_port_working(
         self, open_port: OpenAuthenticator, good_offer: Offer
     ) -> None:
         """A client that hangs up cancels its request at any await."""
         async with open_port() as port:
-            for steps in range(4):
-                task = asyncio.create_task(ask(port, good_offer))
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.wait([task])
-            assert isinstance(await ask(port, good_offer), ClientIdentity)
+            await cancelled_at_every_step(lambda: port.authenticate(good_offer), self.patience_seconds)
+            answer = await ask(port, good_offer)
+            assert isinstance(answer, ClientIdentity), "a request that was cancelled stands in the way of the next one"
+
+    async def test_it_lets_the_event_loop_go_round(
+        self,
+        open_port: OpenAuthenticator,
+        good_offer: Offer,
+        foreign_offers: Sequence[Offer],
+        wrong_secret_offers: Sequence[Offer],
+    ) -> None:
+        """While it waits, everybody else is served."""
+        async with open_port() as port:
+            with loop_goes_round(self._package):
+                for offer in (sample_offer(), good_offer, *foreign_offers, *wrong_secret_offers):
+                    await ask(port, offer)
+                await port.ping()
 
     async def test_it_opens_again_after_closing_and_beside_itself(
         self, open_port: OpenAuthenticator, good_offer: Offer
@@ -182,10 +215,12 @@ class AuthenticatorContract(PortContract):
         """A reload opens the new one before it closes the old one."""
         async with open_port() as old:
             async with open_port() as new:
-                assert isinstance(await ask(new, good_offer), ClientIdentity)
-            assert isinstance(await ask(old, good_offer), ClientIdentity)
+                answer = await ask(new, good_offer)
+                assert isinstance(answer, ClientIdentity), "a second one, opened beside the first, does not work"
+            answer = await ask(old, good_offer)
+            assert isinstance(answer, ClientIdentity), "closing the second one has closed the first: share nothing"
         async with open_port() as again:
-            assert isinstance(await ask(again, good_offer), ClientIdentity)
+            assert isinstance(await ask(again, good_offer), ClientIdentity), "closed once, it does not work again"
 
     async def test_no_secret_is_shown(
         self,
@@ -199,7 +234,8 @@ class AuthenticatorContract(PortContract):
         caplog.set_level(logging.DEBUG)
         async with open_port() as port:
             answers = [await ask(port, offer) for offer in (good_offer, *wrong_secret_offers)]
-            shown = [repr(port), repr(vars(port)) if hasattr(port, "__dict__") else "", caplog.text]
-        for answer in answers:
-            shown += [repr(answer), str(answer), repr(vars(answer)) if isinstance(answer, KipukaError) else ""]
-        assert not [secret for secret in secrets if secret and any(secret in text for text in shown)]
+            of_the_port = f"{port!r} {vars(port)!r}" if hasattr(port, "__dict__") else repr(port)
+        texts = [f"{each!r} {each} {vars(each)!r}" if isinstance(each, KipukaError) else repr(each) for each in answers]
+        check_nothing_shows(
+            secrets, repr_of_the_port=of_the_port, repr_of_an_answer_or_error="\n".join(texts), the_log=caplog.text
+        )

@@ -12,7 +12,8 @@ class TestMyCa(CaBackendContract):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,15 +27,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from kipuka_core.domain.ca_ports import CaBackend
+from kipuka_core.domain.external import OUTCOMES
 from kipuka_core.domain.postcheck import CHECKED_OR_COMMON
 from kipuka_core.errors import NotIssued, Unavailable
 from kipuka_core.model.asked import Asked
 from kipuka_core.model.certificate import Approved, CaChain, CaProfile, Issued, Template
+from kipuka_core.model.issued_by import issued_by
 from kipuka_core.model.key_usage import key_usage_names
 from kipuka_core.model.names import same_san, san_of
 from kipuka_core.model.verdict import Wait
+from kipuka_core.testing.contracts.asking import asked as answer_of
+from kipuka_core.testing.contracts.asking import cancelled_at_every_step, check_nothing_shows
+from kipuka_core.testing.contracts.loop_turns import loop_goes_round
 from kipuka_core.testing.contracts.port import PortContract
-from kipuka_core.testing.contracts.settings import check_settings
 from kipuka_core.testing.pki import make_csr, make_key
 from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_template
 
@@ -48,6 +53,7 @@ _MOST_SERIAL_BITS = 159
 class CaBackendContract(PortContract):
     """Subclass with ``provider``, and override the fixtures ``settings`` and ``services`` as the backend needs."""
 
+    port_type = CaBackend
     subject_key_types: ClassVar[Sequence[str]] = ("ecdsa256", "ecdsa384", "rsa2048", "ed25519")
     """Keys that the contract asks certificates for. Leave out what the CA behind the backend does not certify."""
     issues_further_extensions: ClassVar[bool] = True
@@ -72,15 +78,15 @@ class CaBackendContract(PortContract):
 
     async def test_its_chain_leads_from_the_issuer_to_the_root(self, backend: CaBackend) -> None:
         """What ``/cacerts`` hands out is complete (RFC 7030 4.1.3)."""
-        chain = await backend.chain()
-        assert isinstance(chain, CaChain)
-        assert chain.certificates, "the chain holds at least the issuing certificate"
+        chain = await self._chain(backend)
         for lower, upper in pairwise(chain.certificates):
-            lower.verify_directly_issued_by(upper)
+            assert issued_by(upper, lower), (
+                "in certificates each one is followed by its issuer; others belong into CaChain.previous"
+            )
         root = chain.certificates[-1]
-        root.verify_directly_issued_by(root)
+        assert issued_by(root, root), "the chain ends before the root: add it, kipuka.up_to_the_root helps"
         for certificate in chain.certificates:
-            assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+            assert _is_ca(certificate), f"{certificate.subject.rfc4514_string()} in the chain is no CA certificate"
 
     async def test_it_certifies_every_key_type_as_approved(self, backend: CaBackend) -> None:
         """Key, names, usages, validity and signature are those of the template."""
@@ -111,14 +117,17 @@ class CaBackendContract(PortContract):
         oid = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
         further = x509.Extension(oid, critical=False, value=x509.UnrecognizedExtension(oid, b"\x05\x00"))
         approved = await self._approved(backend, extensions=(further,))
-        issued = (await self._issue(backend, approved)).extensions.get_extension_for_oid(oid)
-        assert (issued.critical, issued.value) == (further.critical, further.value)
+        extensions = (await self._issue(backend, approved)).extensions
+        issued = next((each for each in extensions if each.oid == oid), None)
+        assert issued is not None, "an approved further extension is missing: issue every one of template.extensions"
+        assert (issued.critical, issued.value) == (further.critical, further.value), "a further extension is another"
 
     async def test_it_never_issues_beyond_its_own_end(self, backend: CaBackend) -> None:
         """Even when it is asked to."""
-        issuer = (await backend.chain()).issuing
+        issuer = (await self._chain(backend)).issuing
         approved = await self._approved(backend, not_after=issuer.not_valid_after_utc + timedelta(days=1))
-        assert (await self._issue(backend, approved)).not_valid_after_utc <= issuer.not_valid_after_utc
+        ends = (await self._issue(backend, approved)).not_valid_after_utc
+        assert ends <= issuer.not_valid_after_utc, "a certificate outlives its issuer: end it with the issuer at latest"
 
     async def test_concurrent_requests_get_certificates_of_their_own(self, backend: CaBackend) -> None:
         """Each with its own names and key, and a serial that nobody could guess or has already."""
@@ -136,7 +145,34 @@ class CaBackendContract(PortContract):
         approved = await self._approved(backend)
         anew = replace(approved, enrolment=replace(approved.enrolment, request_id=uuid4().hex))
         first, second = [await self._issue(backend, each) for each in (approved, anew)]
-        assert first.serial_number != second.serial_number
+        assert first.serial_number != second.serial_number, "two requests got one serial: x509.random_serial_number()"
+
+    async def test_a_cancelled_request_leaves_it_working(self, backend: CaBackend) -> None:
+        """A server that stops cancels at any await."""
+        await cancelled_at_every_step(backend.chain, self.patience_seconds)
+        if not backend.external:  # what was sent to a CA elsewhere is found again by its record, and not by this suite
+            approved = await self._approved(backend)
+            await cancelled_at_every_step(lambda: backend.issue(approved), self.patience_seconds)
+        approved = await self._approved(backend)
+        check_as_approved(await self._issue(backend, approved), approved, backend.may_set)
+
+    async def test_it_lets_the_event_loop_go_round(self, backend: CaBackend) -> None:
+        """While the CA works, everybody else is served."""
+        approved = await self._approved(backend)
+        with loop_goes_round(self._package):
+            await self._chain(backend)
+            await self._issue(backend, approved)
+            await backend.ping()
+
+    async def test_no_secret_is_shown(
+        self, open_port: OpenCa, secrets: Sequence[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Neither in a repr nor in the log."""
+        caplog.set_level(logging.DEBUG)
+        async with open_port() as backend:
+            await self._issue(backend, await self._approved(backend))
+            shown = repr(backend)
+        check_nothing_shows(secrets, repr_of_the_port=shown, the_log=caplog.text)
 
     async def test_what_became_of_a_request_is_found(self, backend: CaBackend) -> None:
         """Where ``finds`` is true: the certificate that there is, and nothing is asked for twice."""
@@ -148,8 +184,8 @@ class CaBackendContract(PortContract):
         references = [""]
         issued = await self._issue(backend, approved, references)
         found = await backend.poll(asked(approved, "" if self.issues_without_reference else references[-1]))
-        assert isinstance(found, Issued), "poll finds what was issued"
-        assert found.certificate == issued
+        assert isinstance(found, Issued), f"poll answers with {found!r} although the certificate was issued"
+        assert found.certificate == issued, "poll finds another certificate than the one that was issued"
         with pytest.raises(NotIssued):
             await backend.poll(asked(await self._approved(backend)))
 
@@ -168,23 +204,16 @@ class CaBackendContract(PortContract):
         approved = await self._approved(backend)
         before = replace(approved.template)
         await self._issue(backend, approved)
-        assert approved.template == before
+        assert approved.template == before, "issue writes into the approved template: leave it as it is"
 
     async def test_it_opens_and_closes_more_than_once(self, open_port: OpenCa) -> None:
-        """With the same certificate each time, and closing what is closed does no harm."""
+        """With the same certificate each time."""
         issuers = []
         for _ in range(2):
-            opening = open_port()
-            backend = await opening.__aenter__()
-            issuers.append((await backend.chain()).issuing)
-            await backend.ping()
-            for _ in range(2):
-                await opening.__aexit__(None, None, None)
-        assert issuers[0] == issuers[1]
-
-    async def test_its_settings_refuse_unknown_keys_and_explain_known_ones(self, settings: Mapping[str, Any]) -> None:
-        """A typo in ``kipuka.toml`` is an error, and the reference page has a line for every key."""
-        check_settings(self.provider.settings, settings)
+            async with open_port() as backend:
+                issuers.append((await self._chain(backend)).issuing)
+                await backend.ping()
+        assert issuers[0] == issuers[1], "opened again it has another issuer"
 
     async def _approved(
         self,
@@ -198,7 +227,7 @@ class CaBackendContract(PortContract):
         csr = sample_csr(make_csr(make_key(key_type), common_name, san))
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
         values = {"not_before": start, "not_after": start + timedelta(days=30)} | fields
-        issuer = (await backend.chain()).issuing
+        issuer = (await self._chain(backend)).issuing
         enrolment = replace(sample_enrolment(csr), request_id=uuid4().hex, time=datetime.now(UTC))
         template = backend.may_set.applied(sample_template(csr, **values))
         return Approved(template=template, enrolment=enrolment, issuer=issuer)
@@ -206,19 +235,22 @@ class CaBackendContract(PortContract):
     async def _issue(
         self, backend: CaBackend, approved: Approved, references: list[str] | None = None
     ) -> x509.Certificate:
-        async with asyncio.timeout(self.timeout_seconds):
-            outcome = await backend.issue(approved)
+        outcome = await answer_of(backend.issue, approved, expect=OUTCOMES, patience_seconds=self.timeout_seconds)
+        assert backend.external or isinstance(outcome, Issued), (
+            "issue answers with Wait: a CA whose requests can wait is outside of this process, external = True"
+        )
         while isinstance(outcome, Wait):
-            assert outcome.reference, "a CA's Wait says what the CA knows the request by"
-            assert outcome.retry_after_seconds is not None, "a CA's Wait says when to poll"
+            assert outcome.reference, "a Wait without a reference: say what the CA knows the request by"
+            assert outcome.retry_after_seconds is not None, "a Wait without retry_after_seconds: say when to poll"
             if references is not None:
                 references.append(outcome.reference)
             await asyncio.sleep(min(outcome.retry_after_seconds, 1))
-            async with asyncio.timeout(self.timeout_seconds):
-                outcome = await backend.poll(asked(approved, outcome.reference))
-        assert isinstance(outcome, Issued), "issue returns Issued or Wait, and so does poll"
-        assert isinstance(outcome.certificate, x509.Certificate)
+            question = asked(approved, outcome.reference)
+            outcome = await answer_of(backend.poll, question, expect=OUTCOMES, patience_seconds=self.timeout_seconds)
         return outcome.certificate
+
+    async def _chain(self, backend: CaBackend) -> CaChain:
+        return await answer_of(backend.chain, expect=CaChain, patience_seconds=self.timeout_seconds)
 
 
 def asked(approved: Approved, reference: str = "") -> Asked:
@@ -236,20 +268,20 @@ def asked(approved: Approved, reference: str = "") -> Asked:
 def check_as_approved(certificate: x509.Certificate, approved: Approved, profile: CaProfile) -> None:
     """Assert that a certificate is what was approved, but for what the backend declares to decide by itself."""
     template = approved.template
-    certificate.verify_directly_issued_by(approved.issuer)
+    assert issued_by(approved.issuer, certificate), "it is not signed by approved.issuer, the first of chain()"
     spki_der = certificate.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    assert spki_der == template.spki_der, "the key is the approved one"
-    assert same_san(san_of(certificate), template.san), "the SubjectAltName is the approved one"
-    assert certificate.subject == template.subject, "the subject is the approved one"
+    assert spki_der == template.spki_der, "it holds another key than the approved one: sign template.spki_der"
+    assert same_san(san_of(certificate), template.san), "its SubjectAltName is not the approved one"
+    assert certificate.subject == template.subject, "its subject is not the approved one"
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    assert ends > begins, "it is valid for some time"
+    assert ends > begins, "it is never valid"
     if profile.validity is None:
-        assert begins >= template.not_before, "it is not valid from an earlier time"
-        assert ends <= template.not_after, "it is not valid for longer"
+        assert begins >= template.not_before, "it begins earlier than template.not_before"
+        assert ends <= template.not_after, "it ends later than template.not_after"
     else:
-        assert ends - begins <= profile.validity + timedelta(seconds=1), "it is not valid for longer than declared"
+        assert ends - begins <= profile.validity + timedelta(seconds=1), "it is valid for longer than may_set declares"
     _check_usages(certificate, template)
     allowed = {
         *(oid.dotted_string for oid in CHECKED_OR_COMMON),
@@ -257,7 +289,7 @@ def check_as_approved(certificate: x509.Certificate, approved: Approved, profile
         *(each.oid.dotted_string for each in template.extensions),
     }
     found = {each.oid.dotted_string for each in certificate.extensions}
-    assert found <= allowed, "it has no extensions but those approved and those declared"
+    assert found <= allowed, f"it has extensions that were neither approved nor declared in may_set: {found - allowed}"
 
 
 def check_serials(serials: Sequence[int], least_bits: int = _LEAST_SERIAL_BITS) -> None:
@@ -270,10 +302,14 @@ def check_serials(serials: Sequence[int], least_bits: int = _LEAST_SERIAL_BITS) 
     assert max(gaps, default=2**32) >= 2**32, "serials are random and not counted"
 
 
+def _is_ca(certificate: x509.Certificate) -> bool:
+    return any(isinstance(each.value, x509.BasicConstraints) and each.value.ca for each in certificate.extensions)
+
+
 def _check_usages(certificate: x509.Certificate, template: Template) -> None:
     values = [extension.value for extension in certificate.extensions]
-    assert not any(isinstance(value, x509.BasicConstraints) and value.ca for value in values), "it is not a CA"
+    assert not any(isinstance(value, x509.BasicConstraints) and value.ca for value in values), "it is a CA certificate"
     usages = [key_usage_names(value) for value in values if isinstance(value, x509.KeyUsage)]
-    assert usages == [template.key_usage], "the key usage is the approved one"
+    assert usages == [template.key_usage], "its key usage is not the approved one, template.key_usage"
     ekus = {oid.dotted_string for value in values if isinstance(value, x509.ExtendedKeyUsage) for oid in value}
-    assert ekus == set(template.ext_key_usage), "the extended key usage is the approved one"
+    assert ekus == set(template.ext_key_usage), "its extended key usage is not the approved one, template.ext_key_usage"

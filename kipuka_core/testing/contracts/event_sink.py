@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from kipuka_core.domain.ports import EventSink
 from kipuka_core.model.event import EnrolmentRefused, Event
-from kipuka_core.testing.contracts.port import PATIENCE_SECONDS, PortContract
+from kipuka_core.testing.contracts.asking import PATIENCE_SECONDS, asked, check_nothing_shows
+from kipuka_core.testing.contracts.loop_turns import loop_goes_round
+from kipuka_core.testing.contracts.port import PortContract
 from kipuka_core.testing.samples import NOW
 
 OpenSink = Callable[[], AbstractAsyncContextManager[EventSink]]
@@ -37,10 +40,9 @@ def numbers(facts: Sequence[dict[str, Any]]) -> list[int]:
     return [int(fact["request_id"]) for fact in facts]
 
 
-async def patiently(emitting: Awaitable[None]) -> None:
-    """Wait for it, but not for ever."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await emitting
+async def emitted(port: EventSink, event: Event) -> None:
+    """Wait until the event is safe, but not for ever. Raises AssertionError for one that is not."""
+    await asked(port.emit, event, expect=type(None))
 
 
 @pytest.mark.asyncio
@@ -49,6 +51,8 @@ class EventSinkContract(PortContract):
 
     It returns what has arrived, as JSON objects, in order. Override the other fixtures as they apply.
     """
+
+    port_type = EventSink
 
     @pytest.fixture
     def break_it(self) -> Callable[[], None] | None:
@@ -64,29 +68,46 @@ class EventSinkContract(PortContract):
         """A required sink stands between a certificate and its client."""
         event = numbered(1)
         async with open_port() as port:
-            assert isinstance(port, EventSink)
-            await port.ping()
-            await patiently(port.emit(event))
-            assert list(read_back()) == [event.as_dict()]
+            await emitted(port, event)
+            assert list(read_back()) == [event.as_dict()], (
+                "the event has not arrived although emit has returned: return when it is safe, and raise when it is not"
+            )
+
+    async def test_it_lets_the_event_loop_go_round(self, open_port: OpenSink) -> None:
+        """While an event is written, everybody else is served."""
+        async with open_port() as port:
+            with loop_goes_round(self._package):
+                await asyncio.gather(*(emitted(port, numbered(number)) for number in range(5)))
+                await port.ping()
+
+    async def test_no_secret_is_shown(
+        self, open_port: OpenSink, secrets: Sequence[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Neither in a repr nor in the log."""
+        caplog.set_level(logging.DEBUG)
+        async with open_port() as port:
+            await emitted(port, numbered(1))
+            shown = repr(port)
+        check_nothing_shows(secrets, repr_of_the_port=shown, the_log=caplog.text)
 
     async def test_events_keep_their_order(self, open_port: OpenSink, read_back: ReadBack) -> None:
         """One after the other is written one after the other."""
         async with open_port() as port:
             for number in range(20):
-                await patiently(port.emit(numbered(number)))
+                await emitted(port, numbered(number))
         assert numbers(read_back()) == list(range(20))
 
     async def test_concurrent_events_all_arrive_exactly_once(self, open_port: OpenSink, read_back: ReadBack) -> None:
         """However they are batched."""
         async with open_port() as port:
-            await asyncio.gather(*(patiently(port.emit(numbered(number))) for number in range(300)))
+            await asyncio.gather(*(emitted(port, numbered(number)) for number in range(300)))
             assert sorted(numbers(read_back())) == list(range(300))
 
     async def test_odd_texts_stay_in_their_event(self, open_port: OpenSink, read_back: ReadBack) -> None:
         """What a client sent may be in an event; it must not be able to write events of its own."""
         events = [numbered(number, reason) for number, reason in enumerate(ODD_REASONS)]
         async with open_port() as port:
-            await asyncio.gather(*(patiently(port.emit(event)) for event in events))
+            await asyncio.gather(*(emitted(port, event) for event in events))
         assert list(read_back()) == [event.as_dict() for event in events]
 
     async def test_a_cancelled_emit_takes_no_other_event_with_it(
@@ -102,7 +123,7 @@ class EventSinkContract(PortContract):
             await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
             kept = [number for number, task in enumerate(tasks) if not task.cancelled()]
             assert [task.exception() for task in tasks if not task.cancelled()] == [None] * len(kept)
-            await patiently(port.emit(numbered(60)))
+            await emitted(port, numbered(60))
             assert {*kept, 60} <= set(numbers(read_back()))
         arrived = numbers(read_back())
         assert len(arrived) == len(set(arrived))
@@ -113,7 +134,8 @@ class EventSinkContract(PortContract):
             tasks = [asyncio.create_task(port.emit(numbered(number))) for number in range(5)]
             await asyncio.sleep(0)
         for task in tasks:
-            await patiently(task)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await task
         assert numbers(read_back()) == list(range(5))
 
     async def test_a_closed_sink_raises(self, open_port: OpenSink) -> None:
@@ -121,16 +143,16 @@ class EventSinkContract(PortContract):
         async with open_port() as port:
             pass
         with pytest.raises(Exception):  # noqa: B017, PT011 - which one is the sink's affair
-            await patiently(port.emit(numbered(1)))
+            await emitted(port, numbered(1))
 
     async def test_it_opens_again_and_goes_on(self, open_port: OpenSink, read_back: ReadBack) -> None:
         """What an earlier run wrote stays; two at once (a reload) do not lose each other's events."""
         async with open_port() as old:
-            await patiently(old.emit(numbered(1)))
+            await emitted(old, numbered(1))
             async with open_port() as new:
-                await asyncio.gather(patiently(old.emit(numbered(2))), patiently(new.emit(numbered(3))))
+                await asyncio.gather(emitted(old, numbered(2)), emitted(new, numbered(3)))
         async with open_port() as again:
-            await patiently(again.emit(numbered(4)))
+            await emitted(again, numbered(4))
         arrived = numbers(read_back())
         assert sorted(arrived) == [1, 2, 3, 4]
         assert (arrived[0], arrived[-1]) == (1, 4)
@@ -148,9 +170,9 @@ class EventSinkContract(PortContract):
         async with open_port() as port:
             break_it()
             outcomes = await asyncio.gather(
-                *(patiently(port.emit(numbered(number))) for number in range(10)), return_exceptions=True
+                *(emitted(port, numbered(number)) for number in range(10)), return_exceptions=True
             )
             assert all(isinstance(outcome, Exception) for outcome in outcomes)
             repair_it()
-            await patiently(port.emit(numbered(99)))
+            await emitted(port, numbered(99))
             assert numbers(read_back())[-1] == 99

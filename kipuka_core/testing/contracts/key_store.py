@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from typing import get_args
 
 import pytest
 from cryptography import x509
@@ -17,22 +18,48 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 )
 
 from kipuka_core.domain.ca_ports import Signer
+from kipuka_core.domain.guard import called, raised
 from kipuka_core.domain.ports import KeyStore
 from kipuka_core.errors import ConfigurationError
 from kipuka_core.model.signing_hash import signing_hash
-from kipuka_core.testing.contracts.port import PATIENCE_SECONDS, PortContract
+from kipuka_core.testing.contracts.asking import (
+    PATIENCE_SECONDS,
+    asked,
+    cancelled_at_every_step,
+    check_nothing_shows,
+)
+from kipuka_core.testing.contracts.loop_turns import loop_goes_round
+from kipuka_core.testing.contracts.port import PortContract
 from kipuka_core.testing.pki import name
 from kipuka_core.testing.samples import NOW
 
+KEY_TYPES: tuple[type, ...] = get_args(CertificateIssuerPrivateKeyTypes)
 OpenKeyStore = Callable[[], AbstractAsyncContextManager[KeyStore]]
 
 
 async def refusal(port: KeyStore, key_uri: str) -> ConfigurationError:
     """The error that opening this URI ends in."""
-    with pytest.raises(ConfigurationError) as caught:
+    try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await port.signer(key_uri)
-    return caught.value
+    except ConfigurationError as error:
+        return error
+    except Exception as error:
+        raise AssertionError(
+            f"{called(port.signer)} {raised(error, port.signer)}: raise ConfigurationError(URI, PROBLEM) for what"
+            " cannot be opened"
+        ) from error
+    pytest.fail(f"{called(port.signer)} opened {key_uri}, which cannot be opened")
+
+
+async def opened(port: KeyStore, key_uri: str) -> Signer:
+    """The signer of a key that exists."""
+    signer = await asked(port.signer, key_uri, expect=Signer)
+    assert isinstance(signer.private_key, KEY_TYPES), (
+        f"private_key is a {type(signer.private_key).__name__}: it has to implement one of the private key classes of"
+        " cryptography, such as ec.EllipticCurvePrivateKey"
+    )
+    return signer
 
 
 def self_signed(key: CertificateIssuerPrivateKeyTypes) -> x509.Certificate:
@@ -56,6 +83,8 @@ class KeyStoreContract(PortContract):
     Override the other fixtures as they apply.
     """
 
+    port_type = KeyStore
+
     @pytest.fixture
     def refused_uris(self) -> Sequence[str]:
         """URIs that cannot be opened: no such key, a wrong password, a damaged object."""
@@ -71,27 +100,13 @@ class KeyStoreContract(PortContract):
         """What can be made at ``new_key_uri``; the first is made."""
         return ("ecdsa256",)
 
-    @pytest.fixture
-    def secrets(self) -> Sequence[str]:
-        """PINs and passwords: never to be seen in a log, an error or a repr."""
-        return ()
-
-    async def test_it_names_its_schemes(self, open_port: OpenKeyStore) -> None:
-        """They decide which URIs come here, and are compared in lower case."""
-        async with open_port() as port:
-            assert isinstance(port, KeyStore)
-            assert port.schemes
-            assert all(scheme == scheme.lower().rstrip(":") for scheme in port.schemes)
-            await port.ping()
-
     async def test_a_signer_signs_certificates_with_its_key(
         self, open_port: OpenKeyStore, key_uri: str, public_key: CertificatePublicKeyTypes
     ) -> None:
         """The key object has to do in ``CertificateBuilder.sign``, wherever the key lives."""
         async with open_port() as port:
-            signer = await port.signer(key_uri)
-            assert type(signer) is Signer
-            assert signer.private_key.public_key() == public_key
+            signer = await opened(port, key_uri)
+            assert signer.private_key.public_key() == public_key, "the signer's key is another one than public_key"
             certificate = self_signed(signer.private_key)
             certificate.verify_directly_issued_by(certificate)
 
@@ -118,9 +133,11 @@ class KeyStoreContract(PortContract):
         async with open_port() as port:
             for uri in refused_uris:
                 error = await refusal(port, uri)
-                assert error.where
-                assert error.problem
-                assert len(str(error).splitlines()) == 1, str(error)
+                assert error.where, f"the error does not say where: ConfigurationError(URI, PROBLEM), not {error}"
+                assert error.problem, (
+                    f"the error does not say what is wrong: ConfigurationError({error.where}, PROBLEM)"
+                )
+                assert len(str(error).splitlines()) == 1, f"the error is not one line: {error}"
 
     async def test_a_refused_key_does_not_spoil_a_good_one(
         self, open_port: OpenKeyStore, key_uri: str, refused_uris: Sequence[str]
@@ -129,18 +146,21 @@ class KeyStoreContract(PortContract):
         async with open_port() as port:
             for uri in refused_uris:
                 await refusal(port, uri)
-            assert type(await port.signer(key_uri)) is Signer
+            await opened(port, key_uri)
 
     async def test_a_cancelled_opening_leaves_the_store_working(self, open_port: OpenKeyStore, key_uri: str) -> None:
         """Start-up may be interrupted at any await."""
         async with open_port() as port:
-            for steps in range(4):
-                task = asyncio.create_task(port.signer(key_uri))
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.wait([task])
-            assert type(await port.signer(key_uri)) is Signer
+            await cancelled_at_every_step(lambda: port.signer(key_uri), self.patience_seconds)
+            await opened(port, key_uri)
+
+    async def test_it_lets_the_event_loop_go_round(self, open_port: OpenKeyStore, key_uri: str) -> None:
+        """A start that waits for a token can still be ended."""
+        async with open_port() as port:
+            with loop_goes_round(self._package):
+                await opened(port, key_uri)
+                await port.tokens()
+                await port.ping()
 
     async def test_it_opens_again_after_closing_and_beside_itself(self, open_port: OpenKeyStore, key_uri: str) -> None:
         """A reload opens the new one before it closes the old one."""
@@ -159,7 +179,7 @@ class KeyStoreContract(PortContract):
             return
         async with open_port() as port:
             made = await port.generate(new_key_uri, key_types[0])
-            assert type(made) is Signer
+            assert isinstance(made, Signer), f"generate answers with {made!r}: it has to answer with a Signer"
             with pytest.raises(ConfigurationError):
                 await port.generate(new_key_uri, key_types[0])
             found = await port.signer(new_key_uri)
@@ -187,7 +207,12 @@ class KeyStoreContract(PortContract):
         """Neither in a repr nor in an error nor in the log."""
         caplog.set_level(logging.DEBUG)
         async with open_port() as port:
-            shown = [repr(await port.signer(key_uri)), repr(port)]
-            shown += [f"{error} {error!r}" for error in [await refusal(port, uri) for uri in refused_uris]]
-        shown.append(caplog.text)
-        assert not [secret for secret in secrets if any(secret in text for text in shown)]
+            of_the_port, of_the_signer = repr(port), repr(await opened(port, key_uri))
+            errors = [await refusal(port, uri) for uri in refused_uris]
+        check_nothing_shows(
+            secrets,
+            repr_of_the_port=of_the_port,
+            repr_of_a_signer=of_the_signer,
+            an_error=" ".join(f"{error} {error!r}" for error in errors),
+            the_log=caplog.text,
+        )

@@ -9,23 +9,24 @@ class TestMyPolicy(PolicyContract):
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kipuka_core.domain.judge import LONGEST_REASON
 from kipuka_core.domain.ports import Policy
+from kipuka_core.domain.rules import DECIDED_BY_TEMPLATE_FIELDS, NEVER_ISSUED_EKUS, NEVER_ISSUED_KEY_USAGES
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.certificate import CsrAttributes, Template, WantedExtension
 from kipuka_core.model.enrolment import Enrolment
@@ -33,16 +34,16 @@ from kipuka_core.model.key_type import KeyType
 from kipuka_core.model.key_usage import key_usage_extension
 from kipuka_core.model.label import Label, SubjectBinding
 from kipuka_core.model.request import Csr
-from kipuka_core.model.verdict import Allow, Deny, DenyKind, Verdict, Wait
+from kipuka_core.model.verdict import Allow, Deny, Verdict, Wait
+from kipuka_core.testing.contracts.asking import asked, cancelled_at_every_step, check_nothing_shows
+from kipuka_core.testing.contracts.loop_turns import loop_goes_round
 from kipuka_core.testing.contracts.port import PortContract
-from kipuka_core.testing.contracts.settings import check_settings
 from kipuka_core.testing.pki import make_csr, make_key, name
 from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_label, sample_template
 from kipuka_core.testing.services import make_services
 
-_Answer = TypeVar("_Answer")
 OpenPolicy = Callable[[], AbstractAsyncContextManager[Policy]]
-_LONGEST_REASON = 500
+_VERDICTS: tuple[type[Verdict], ...] = (Allow, Deny, Wait)
 
 
 def _with_extensions(*values: x509.ExtensionType, critical: bool = False) -> bytes:
@@ -121,6 +122,7 @@ def _csr(case: str) -> Csr:
 class PolicyContract(PortContract):
     """Subclass with ``provider``, and override the fixtures ``settings`` and ``label`` as the policy needs."""
 
+    port_type = Policy
     timeout_seconds: ClassVar[float] = 10
     """As ``[plugins] timeout``: a later answer is a refusal."""
 
@@ -145,48 +147,81 @@ class PolicyContract(PortContract):
         """Shaping returns a template for the same key, leaves its argument alone, and repeated changes no more."""
         template, enrolment = _question(_csr(case), label)
         before = replace(template)
-        shaped = await self._within_time(policy.shape(template, enrolment))
-        assert isinstance(shaped, Template), "shape returns a Template"
-        assert template == before, "shape returns another template instead of writing into the one it was given"
-        assert shaped.spki_der == template.spki_der, "the key is the client's"
-        assert await self._within_time(policy.shape(shaped, enrolment)) == shaped, "shaping again changes nothing"
+        shaped = await self._shape(policy, template, enrolment)
+        assert template == before, (
+            "shape writes into the template that it was given: return another one, dataclasses.replace(template, …)"
+        )
+        assert shaped.spki_der == template.spki_der, "shape changes the key, which is the client's: leave spki_der"
+        _check_nothing_is_widened(template, shaped, enrolment)
+        assert await self._shape(policy, shaped, enrolment) == shaped, (
+            "shaping again changes the template again: the result is to be the same however often shape is asked"
+        )
 
     @pytest.mark.parametrize("case", CASES)
     async def test_it_judges_every_kind_of_csr(self, policy: Policy, label: Label, case: str) -> None:
         """Judging returns a verdict with a reason for the client, leaves the template alone, and is repeatable."""
         template, enrolment = _question(_csr(case), label)
-        shaped = await self._within_time(policy.shape(template, enrolment))
+        shaped = await self._shape(policy, template, enrolment)
         before = replace(shaped)
-        verdict = await self._within_time(policy.decide(shaped, enrolment))
-        assert isinstance(verdict, Allow | Deny | Wait), "decide returns Allow, Deny or Wait"
-        assert shaped == before, "decide leaves the template alone: it was judged as it is"
+        verdict = await self._decide(policy, shaped, enrolment)
+        assert shaped == before, "decide writes into the template, which is judged as it is: change it in shape"
         _check_wording(verdict)
-        again = await self._within_time(policy.decide(shaped, enrolment))
-        assert again == verdict, "the same question has the same answer"
+        again = await self._decide(policy, shaped, enrolment)
+        assert again == verdict, "the same question has another answer the second time: keep nothing of a request"
 
     async def test_concurrent_requests_do_not_mix(self, policy: Policy, label: Label) -> None:
         """Fifty requests at once get the answers that they would get one by one."""
         csrs = [_csr(CASES[number % len(CASES)]) for number in range(50)]
         one_by_one = [await self._answer(policy, csr, label) for csr in csrs]
         at_once = await asyncio.gather(*(self._answer(policy, csr, label) for csr in csrs))
-        assert at_once == one_by_one
+        assert at_once == one_by_one, (
+            "concurrent requests get other answers than one by one: keep nothing of a request in self, in a default"
+            " argument or in a global"
+        )
+
+    async def test_cancelled_requests_leave_it_working(self, policy: Policy, label: Label) -> None:
+        """A server that stops cancels at any await."""
+        question = _question(_csr("name and SAN"), label)
+        before = await self._answer(policy, _csr("name and SAN"), label)
+        for method in (policy.shape, policy.decide):
+            await cancelled_at_every_step(partial(method, *question), self.timeout_seconds)
+        assert await self._answer(policy, _csr("name and SAN"), label) == before, (
+            "a request that was cancelled changes the answer to the next one: keep nothing of a request"
+        )
+
+    async def test_it_lets_the_event_loop_go_round(self, policy: Policy, label: Label) -> None:
+        """While it waits, everybody else is served."""
+        with loop_goes_round(self._package):
+            for case in ("name and SAN", "no name at all", "usages of a CA"):
+                await self._answer(policy, _csr(case), label)
+            await self._advertise(policy, label)
+            await policy.ping()
+
+    async def test_no_secret_is_shown(
+        self, open_port: OpenPolicy, label: Label, secrets: Sequence[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Neither in a repr nor in a reason, which the client reads, nor in the log."""
+        caplog.set_level(logging.DEBUG)
+        async with open_port() as policy:
+            answers = [await self._answer(policy, _csr(case), label) for case in CASES]
+            advice = await self._advertise(policy, label)
+            shown = repr(policy)
+        check_nothing_shows(
+            secrets, repr_of_the_port=shown, an_answer_of_the_policy=f"{answers!r} {advice!r}", the_log=caplog.text
+        )
 
     @pytest.mark.parametrize("label_name", LABELS)
     async def test_its_advice_can_be_encoded(self, policy: Policy, label_name: str) -> None:
         """CSR attributes hold dotted OIDs and complete DER values (RFC 7030 4.5.2)."""
-        advice = await self._within_time(policy.advertise(_label(label_name)))
-        assert isinstance(advice, CsrAttributes), "advertise returns CsrAttributes"
-        oids = [*advice.oids, *(each.oid for each in advice.attributes), *(each.oid for each in advice.extensions)]
-        assert all(re.fullmatch(r"[0-2](\.(0|[1-9]\d*))+", oid) for oid in oids), f"{oids} are dotted OIDs"
-        values = [value for attribute in advice.attributes for value in attribute.values_der]
-        for value in [*values, *(extension.value_der for extension in advice.extensions)]:
-            asn1.decode_der(asn1.TLV, value)
+        advice = await self._advertise(policy, _label(label_name))
+        wanted = [each.oid for each in advice.extensions]
+        assert len(set(wanted)) == len(wanted), "advertise wants one extension twice: give each OID one value"
 
     @pytest.mark.parametrize("label_name", LABELS)
     async def test_a_csr_that_follows_its_advice_is_not_refused_for_it(self, policy: Policy, label_name: str) -> None:
         """Adding the extensions that the policy asks for does not turn its consent into a denial (RFC 7030 4.5)."""
         label = _label(label_name)
-        advice = await self._within_time(policy.advertise(label))
+        advice = await self._advertise(policy, label)
         key = make_key(next((each for each in label.rules.allowed_key_types if not each.startswith("rsa")), "rsa2048"))
         wanted = [_as_requested(each) for each in advice.extensions]
         plain = sample_csr(make_csr(key, san=["dns:device"]))
@@ -194,27 +229,30 @@ class PolicyContract(PortContract):
         _, verdict = await self._answer(policy, plain, label)
         if not isinstance(verdict, Deny):
             _, verdict = await self._answer(policy, following, label)
-            assert not isinstance(verdict, Deny), f"refused for its own advice: {verdict}"
+            assert not isinstance(verdict, Deny), (
+                f"a CSR that follows the policy's advice is refused for its own advice: {verdict}"
+            )
 
     async def test_it_opens_and_closes_more_than_once(self, open_port: OpenPolicy, label: Label) -> None:
         """Nothing of an earlier opening is in the way of a later one."""
         for _ in range(2):
             async with open_port() as policy:
                 await self._answer(policy, _csr("name and SAN"), label)
-                await self._within_time(policy.ping())
-
-    async def test_its_settings_refuse_unknown_keys_and_explain_known_ones(self, settings: Mapping[str, Any]) -> None:
-        """A typo in ``kipuka.toml`` is an error, and the reference page has a line for every key."""
-        check_settings(self.provider.settings, settings)
+                await policy.ping()
 
     async def _answer(self, policy: Policy, csr: Csr, label: Label) -> tuple[Template, Verdict]:
         template, enrolment = _question(csr, label)
-        shaped = await self._within_time(policy.shape(template, enrolment))
-        return shaped, await self._within_time(policy.decide(shaped, enrolment))
+        shaped = await self._shape(policy, template, enrolment)
+        return shaped, await self._decide(policy, shaped, enrolment)
 
-    async def _within_time(self, answer: Awaitable[_Answer]) -> _Answer:
-        async with asyncio.timeout(self.timeout_seconds):
-            return await answer
+    async def _shape(self, policy: Policy, template: Template, enrolment: Enrolment) -> Template:
+        return await asked(policy.shape, template, enrolment, expect=Template, patience_seconds=self.timeout_seconds)
+
+    async def _decide(self, policy: Policy, template: Template, enrolment: Enrolment) -> Verdict:
+        return await asked(policy.decide, template, enrolment, expect=_VERDICTS, patience_seconds=self.timeout_seconds)
+
+    async def _advertise(self, policy: Policy, label: Label) -> CsrAttributes:
+        return await asked(policy.advertise, label, expect=CsrAttributes, patience_seconds=self.timeout_seconds)
 
 
 def _as_requested(extension: WantedExtension) -> tuple[x509.ExtensionType, bool]:
@@ -232,12 +270,32 @@ def _question(csr: Csr, label: Label) -> tuple[Template, Enrolment]:
     return sample_template(csr, ext_key_usage=label.rules.ext_key_usage, not_after=ten_years), enrolment
 
 
+def _check_nothing_is_widened(template: Template, shaped: Template, enrolment: Enrolment) -> None:
+    """What the core forbids whatever is configured, and what the questions here do not ask for."""
+    usages = shaped.key_usage - template.key_usage & NEVER_ISSUED_KEY_USAGES
+    assert not usages, f"shape adds the key usage {', '.join(usages)}, which is for CA certificates: leave it out"
+    ekus = {oid for oid in set(shaped.ext_key_usage) - set(template.ext_key_usage) if oid in NEVER_ISSUED_EKUS}
+    assert not ekus, f"shape adds the extended key usage {', '.join(ekus)}, which no device gets: leave it out"
+    extensions = {each.oid.dotted_string for each in shaped.extensions} & DECIDED_BY_TEMPLATE_FIELDS
+    assert not extensions, (
+        f"shape puts {', '.join(extensions)} into Template.extensions: a template has fields for it, and no certificate"
+        " here is a CA's"
+    )
+    assert shaped.not_after <= template.not_after, (
+        "shape lets the certificate end later than the label and the CA allow: only ever shorten not_after"
+    )
+    assert shaped.not_after > max(shaped.not_before, enrolment.time), "shape makes a certificate that is never valid"
+
+
 def _check_wording(verdict: Verdict) -> None:
     if isinstance(verdict, Allow):
         return
-    assert isinstance(verdict.reason, str), "a reason is text"
-    assert verdict.reason.strip(), "a reason says what to change"
-    assert verdict.reason.isprintable(), "a reason is one line without control characters, also when it quotes the CSR"
-    assert len(verdict.reason) <= _LONGEST_REASON, "a reason is short (RFC 7030 4.2.3), also when it quotes the CSR"
-    if isinstance(verdict, Deny):
-        assert isinstance(verdict.kind, DenyKind), "a denial says of which kind it is"
+    reason = verdict.reason
+    assert reason.strip(), "the reason is empty: it goes to the client and says what to change"
+    assert reason.isprintable(), (
+        "the reason is not one line without control characters, which it has to be also when it quotes the CSR: quote"
+        " with ascii(…)"
+    )
+    assert len(reason) <= LONGEST_REASON, (
+        f"the reason has {len(reason)} characters: at most {LONGEST_REASON}, also when it quotes the CSR"
+    )

@@ -15,7 +15,14 @@ import pytest
 
 from kipuka_core.domain.ports import ServerIdentity, TlsMaterial
 from kipuka_core.errors import ConfigurationError
-from kipuka_core.testing.contracts.port import PATIENCE_SECONDS, PortContract
+from kipuka_core.testing.contracts.asking import (
+    PATIENCE_SECONDS,
+    asked,
+    cancelled_at_every_step,
+    check_nothing_shows,
+)
+from kipuka_core.testing.contracts.loop_turns import loop_goes_round
+from kipuka_core.testing.contracts.port import PortContract
 
 OpenMaterial = Callable[[], AbstractAsyncContextManager[TlsMaterial]]
 _POLL_SECONDS = 0.02
@@ -30,16 +37,25 @@ def serve_with(identity: ServerIdentity) -> ssl.SSLContext:
 
 async def ask(port: TlsMaterial) -> ServerIdentity:
     """Ask, but not for ever."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        return await port.server_identity()
+    return await asked(port.server_identity, expect=ServerIdentity)
+
+
+def check_it_serves(identity: ServerIdentity) -> None:
+    """Assert that a listener can use it."""
+    for file in (identity.certificate_file, identity.key_file):
+        assert Path(file).is_file(), f"server_identity names {file}, where there is no file: write it before you answer"
+    try:
+        serve_with(identity)
+    except (OSError, ssl.SSLError) as error:
+        raise AssertionError(
+            f"a listener cannot serve with what server_identity names ({error}): certificate, key and password have to"
+            " belong together"
+        ) from error
 
 
 async def look_after(port: TlsMaterial) -> bool:
     """One round of upkeep, but not for ever."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        answer = await port.upkeep()
-    assert type(answer) is bool
-    return answer
+    return await asked(port.upkeep, expect=bool)
 
 
 async def look_after_until_renewed(port: TlsMaterial) -> None:
@@ -53,6 +69,8 @@ async def look_after_until_renewed(port: TlsMaterial) -> None:
 @pytest.mark.asyncio
 class TlsMaterialContract(PortContract):
     """Subclass with ``provider``, and override the fixtures as they apply."""
+
+    port_type = TlsMaterial
 
     @pytest.fixture
     def renew(self) -> Callable[[], None] | None:
@@ -69,27 +87,25 @@ class TlsMaterialContract(PortContract):
         """Makes the material unusable; None where that cannot be done."""
         return None
 
-    @pytest.fixture
-    def secrets(self) -> Sequence[str]:
-        """Passwords: never to be seen in a log, an error or a repr."""
-        return ()
-
     async def test_a_listener_can_serve_with_it(self, open_port: OpenMaterial) -> None:
         """Certificate, key and password belong together."""
         async with open_port() as port:
-            assert isinstance(port, TlsMaterial)
-            await port.ping()
-            identity = await ask(port)
-            assert type(identity) is ServerIdentity
-            assert identity.key_password is None or type(identity.key_password) is bytes
-            serve_with(identity)
+            check_it_serves(await ask(port))
 
     async def test_it_answers_many_at_once(self, open_port: OpenMaterial) -> None:
         """Listeners and health pages ask independently."""
         async with open_port() as port:
             answers = await asyncio.gather(*(ask(port) for _ in range(8)))
             for answer in answers:
-                serve_with(answer)
+                check_it_serves(answer)
+
+    async def test_it_lets_the_event_loop_go_round(self, open_port: OpenMaterial) -> None:
+        """It is asked while the server serves."""
+        async with open_port() as port:
+            with loop_goes_round(self._package):
+                await ask(port)
+                await look_after(port)
+                await port.ping()
 
     async def test_it_is_asked_again_after_a_renewal(
         self, open_port: OpenMaterial, renew: Callable[[], None] | None
@@ -108,8 +124,10 @@ class TlsMaterialContract(PortContract):
         """Every process asks every few seconds: the first answer is the one that was served at the start."""
         async with open_port() as port:
             before = await ask(port)
-            assert [await look_after(port) for _ in range(3)] == [False] * 3
-            assert await ask(port) == before
+            assert [await look_after(port) for _ in range(3)] == [False] * 3, (
+                "upkeep says that there is something new when nothing is due: it is served anew each time"
+            )
+            assert await ask(port) == before, "upkeep said that nothing is new, and server_identity answers otherwise"
 
     async def test_upkeep_says_once_that_there_is_something_new(
         self, open_port: OpenMaterial, make_due: Callable[[], None] | None
@@ -162,13 +180,8 @@ class TlsMaterialContract(PortContract):
             return
         async with open_port() as port:
             make_due()
-            for steps in range(4):
-                task = asyncio.create_task(port.upkeep())
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.wait([task])
-            serve_with(await ask(port))
+            await cancelled_at_every_step(port.upkeep, self.patience_seconds)
+            check_it_serves(await ask(port))
 
     async def test_unusable_material_is_an_error_of_one_line(
         self, open_port: OpenMaterial, break_it: Callable[[], None] | None
@@ -179,29 +192,24 @@ class TlsMaterialContract(PortContract):
         async with open_port() as port:
             break_it()
             with pytest.raises(ConfigurationError) as caught:
-                await ask(port)
-            assert len(str(caught.value).splitlines()) == 1
-            assert caught.value.where
+                await port.server_identity()
+            assert len(str(caught.value).splitlines()) == 1, f"the error is not one line: {caught.value}"
+            assert caught.value.where, "the error does not say where: ConfigurationError(FILE, PROBLEM)"
 
     async def test_a_cancelled_question_leaves_it_working(self, open_port: OpenMaterial) -> None:
         """A reload may be interrupted."""
         async with open_port() as port:
-            for steps in range(4):
-                task = asyncio.create_task(port.server_identity())
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.wait([task])
-            serve_with(await ask(port))
+            await cancelled_at_every_step(port.server_identity, self.patience_seconds)
+            check_it_serves(await ask(port))
 
     async def test_it_opens_again_after_closing_and_beside_itself(self, open_port: OpenMaterial) -> None:
         """A reload opens the new one before it closes the old one."""
         async with open_port() as old:
             async with open_port() as new:
-                serve_with(await ask(new))
-            serve_with(await ask(old))
+                check_it_serves(await ask(new))
+            check_it_serves(await ask(old))
         async with open_port() as again:
-            serve_with(await ask(again))
+            check_it_serves(await ask(again))
 
     async def test_no_secret_is_shown(
         self, open_port: OpenMaterial, secrets: Sequence[str], caplog: pytest.LogCaptureFixture
@@ -209,5 +217,7 @@ class TlsMaterialContract(PortContract):
         """Neither in a repr nor in the log."""
         caplog.set_level(logging.DEBUG)
         async with open_port() as port:
-            shown = [repr(await ask(port)), repr(port), caplog.text]
-        assert not [secret for secret in secrets if any(secret in text for text in shown)]
+            of_the_identity, of_the_port = repr(await ask(port)), repr(port)
+        check_nothing_shows(
+            secrets, repr_of_the_identity=of_the_identity, repr_of_the_port=of_the_port, the_log=caplog.text
+        )
