@@ -43,8 +43,8 @@ from kipuka_core import (
     WrongSecret,
 )
 from kipuka_core.domain.guard import Guard
+from kipuka_core.quick_contracts import Finding, Level, Trial, check_provider, check_settings_model
 from kipuka_core.testing.pki import make_root
-from kipuka_core.testing.quick import Finding, Level, Trial, check_provider, check_settings_model
 from kipuka_core.testing.samples import write_private
 from kipuka_core.testing.services import make_services
 

@@ -23,7 +23,7 @@ from kipuka_core.errors import ConfigurationError
 from kipuka_core.hooks.listing import header_of, keys_of, own_table
 from kipuka_core.hooks.manager import BUILTIN, GROUP, Plugins, ProviderEntry, load_plugins
 from kipuka_core.hooks.spec import API_VERSION, HOOKS
-from kipuka_core.testing.quick import Finding, check_provider, check_settings_model
+from kipuka_core.quick_contracts import Finding, check_provider, check_settings_model
 
 
 def examine(request: Mapping[str, Any], output: Output) -> None:

@@ -57,7 +57,7 @@ def main(request: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE_BYTES, _LARGEST_FILE_BYTES))
     sys.path[:] = request["path"]  # as the command has it, so that the same distributions are found
     from kipuka_core.errors import KipukaError  # noqa: PLC0415  # found by this path
-    from kipuka_core.testing.quick.provider import place_of  # noqa: PLC0415
+    from kipuka_core.quick_contracts.provider import place_of  # noqa: PLC0415
 
     records = Records(request["records"])
     try:

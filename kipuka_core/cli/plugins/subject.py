@@ -12,7 +12,7 @@ from kipuka_core.cli.plugins.configured import places_of
 from kipuka_core.config import Config
 from kipuka_core.hooks.listing import words_for
 from kipuka_core.hooks.manager import BUILTIN, Plugins, ProviderEntry, load_plugins
-from kipuka_core.testing.quick import Finding
+from kipuka_core.quick_contracts import Finding
 
 
 class Output(Protocol):

@@ -21,7 +21,7 @@ from kipuka_core.hooks.listing import header_of, own_table
 from kipuka_core.hooks.manager import BUILTIN, ProviderEntry
 from kipuka_core.hooks.provider import Services
 from kipuka_core.model.event import Event
-from kipuka_core.testing.quick import Finding, Trial
+from kipuka_core.quick_contracts import Finding, Trial
 
 _FOR_A_CA = {"ca_backend": {"id": "check"}}
 

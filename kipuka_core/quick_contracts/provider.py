@@ -24,8 +24,8 @@ from kipuka_core.domain.ports import Authenticator, EventSink, KeyStore, Policy,
 from kipuka_core.errors import ConfigurationError, KipukaError, PluginFailed, detail_of
 from kipuka_core.hooks.lifecycle import open_port
 from kipuka_core.hooks.provider import Provider, Services
-from kipuka_core.testing.quick.finding import Finding
-from kipuka_core.testing.quick.settings import check_settings_model
+from kipuka_core.quick_contracts.finding import Finding
+from kipuka_core.quick_contracts.settings import check_settings_model
 
 _CORE = Path(kipuka_core.__file__).parent
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
@@ -97,7 +97,7 @@ class Trial:
         return replace(self.provider, open=open_it)
 
     async def _open(self, stack: AsyncExitStack, again: str, failures: list[BaseException]) -> bool:
-        from kipuka_core.testing.quick.questions import QUESTIONS  # noqa: PLC0415  # they are asked by this class
+        from kipuka_core.quick_contracts.questions import QUESTIONS  # noqa: PLC0415  # they are asked by this class
 
         self.step(f"opening {self.about}{again}")
         try:

@@ -20,8 +20,8 @@ from kipuka_core.model.identity import ClientIdentity
 from kipuka_core.model.label import Label
 from kipuka_core.model.request import Csr
 from kipuka_core.model.verdict import Allow, Deny, Wait
+from kipuka_core.quick_contracts.provider import Trial
 from kipuka_core.testing.pki import make_csr
-from kipuka_core.testing.quick.provider import Trial
 from kipuka_core.testing.samples import sample_csr, sample_enrolment, sample_label, sample_offer, sample_template
 
 _MOST_LABELS = 20

@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from kipuka_core.config.failures import models_in
 from kipuka_core.config.sections.plugins import AuditSink, Ca, ProviderTable
-from kipuka_core.testing.quick.finding import Finding
+from kipuka_core.quick_contracts.finding import Finding
 
 _BASE = "derive it from kipuka_core.Settings, and set neither frozen nor extra"
 _SECRET_NAME = re.compile(r"(^|_)(password|passphrase|secret|token|pin|api_?key|private_?key)s?$")

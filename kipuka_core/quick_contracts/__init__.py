@@ -3,8 +3,8 @@
 ``kipuka plugins check`` runs them; the suites in :mod:`kipuka_core.testing.contracts` ask much more.
 """
 
-from kipuka_core.testing.quick.finding import Finding, Level
-from kipuka_core.testing.quick.provider import Trial, check_provider
-from kipuka_core.testing.quick.settings import check_settings_model
+from kipuka_core.quick_contracts.finding import Finding, Level
+from kipuka_core.quick_contracts.provider import Trial, check_provider
+from kipuka_core.quick_contracts.settings import check_settings_model
 
 __all__ = ["Finding", "Level", "Trial", "check_provider", "check_settings_model"]
