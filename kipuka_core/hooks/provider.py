@@ -88,7 +88,7 @@ class Services:
     """Says something that the operator should change; shown at start-up, by ``kipuka check`` and on health pages."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # with slots, Provider[Policy](…) is a TypeError of CPython 3.11's
 class Provider(Generic[PortT_co]):
     """One way to fill a port. ``name`` is the word after ``use =`` (or ``backend =``, a URI scheme, …).
 

@@ -60,7 +60,7 @@ def _kit() -> Iterator[str]:
         if ".contracts" in info.name:
             suites = [name for name in vars(module) if name.endswith("Contract")]
             yield from chain.from_iterable(_thing(name, getattr(module, name)) for name in suites)
-        elif module is not fixtures and not info.name.startswith("kipuka_core.testing.quick"):
+        elif module is not fixtures:
             yield from _module(module)
     for name, value in vars(fixtures).items():
         if name.startswith("kipuka_"):

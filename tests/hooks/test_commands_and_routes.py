@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from cryptography import x509
 from quart import Blueprint, Quart
 
+from kipuka_core import Policy, Provider, Services, Settings
 from kipuka_core.cli.plugin_commands import plugin_commands
 from kipuka_core.domain.guard import Guard
 from kipuka_core.edges.http.admin import admin_app
@@ -138,3 +140,11 @@ async def test_a_plugin_s_admin_route_is_behind_the_admin_credential() -> None:
 async def test_a_route_that_is_taken_or_elsewhere_is_a_configuration_error(blueprints: list[Blueprint]) -> None:
     with pytest.raises(ConfigurationError, match="admin route"):
         _app(blueprints)
+
+
+def test_a_provider_may_say_of_which_port_it_is() -> None:
+    def opened(settings: Settings, services: Services) -> AbstractAsyncContextManager[Policy]:
+        raise NotImplementedError
+
+    plain: Provider[Policy] = Provider("acorn", Settings, opened)
+    assert Provider[Policy]("acorn", Settings, opened) == plain
