@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -37,7 +37,8 @@ async def open_port(
     named = f"plugin {provider.name!r}"
     try:
         opening = _opening(provider, settings, services, where)
-        opened = await opening.__aenter__()
+        with _impatience(f"{where}: {named}", services.call_timeout_seconds):
+            opened = await opening.__aenter__()
     except ConfigurationError as error:
         raise naming_the_key(error, dict(settings), where) from error
     except KipukaError as error:
@@ -61,6 +62,20 @@ def _opening(
     if problem := opening_problem(opening):
         raise ConfigurationError(where, f"plugin {provider.name!r} cannot be opened: {problem}")
     return opening
+
+
+@contextmanager
+def _impatience(named: str, seconds: float) -> Iterator[None]:
+    """Tell the log what the start waits for: opening may take its time, for a token or a CA, and has no limit."""
+
+    def tell() -> None:
+        log.warning("%s is still being opened after %g s; the start waits for it", named, seconds)
+
+    timer = asyncio.get_running_loop().call_later(seconds, tell)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _close(opening: AbstractAsyncContextManager[Any], provider: Provider[Any]) -> None:
