@@ -16,6 +16,7 @@ from quart import Quart
 from kipuka_core.admin_work import administration_of, work_routes
 from kipuka_core.assemble import Assembly, utc_now
 from kipuka_core.config import Config, used_tables
+from kipuka_core.domain.port import Port
 from kipuka_core.domain.ports import KeyStore, Store
 from kipuka_core.domain.standing import CertificateStanding
 from kipuka_core.edges.http.admin import admin_app
@@ -151,7 +152,12 @@ def is_any_over(live: LiveTls, now: datetime) -> bool:
 
 def used_providers(config: Config) -> dict[Use, list[str]]:
     """Every provider that the configuration names, with the parts of the health checks that came of it."""
-    part_of = {"ca_backend": ca_part, "authenticator": _auth_part, "event_sink": audit_part}
+    part_of = {
+        "ca_backend": ca_part,
+        "authenticator": _auth_part,
+        "policy": _policy_part,
+        "event_sink": audit_part,
+    }
     used: dict[Use, list[str]] = {}
     for kind, table in used_tables(config):
         used.setdefault((kind, table.use), []).extend([part_of[kind](table.name)] if kind in part_of else [])
@@ -162,6 +168,11 @@ def _pings(assembly: Assembly) -> dict[str, Ping]:
     pings: dict[str, Ping] = {DATABASE: assembly.store.ping}
     pings |= {ca_part(ca_id): backend.ping for ca_id, backend in assembly.cas.items()}
     pings |= {_auth_part(name): port.ping for name, port in assembly.authenticators.items()}
+    pings |= {
+        _policy_part(each.name): each.policy.ping
+        for each in assembly.policies
+        if type(each.policy).ping is not Port.ping  # most ask nobody, and would only fill the page
+    }
     pings |= {f"keys {'/'.join(each.schemes)}": _ping_of_keys(each) for each in assembly.key_stores}
     # What an optional sink misses stops nothing; its failures are events and a metric.
     pings |= {audit_part(each.name): each.sink.ping for each in assembly.events.sinks if each.required}
@@ -180,3 +191,7 @@ def _ping_of_keys(key_store: KeyStore) -> Ping:
 
 def _auth_part(name: str) -> str:
     return f"auth {name}"
+
+
+def _policy_part(name: str) -> str:
+    return f"policy {name}"

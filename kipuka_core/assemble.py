@@ -124,6 +124,7 @@ class Assembly:
         parts: dict[str, Callable[[], Any]] = {"database": self.store.ping}
         parts |= {f"ca {name}": backend.ping for name, backend in self.cas.items()}
         parts |= {f"auth {name}": port.ping for name, port in self.authenticators.items()}
+        parts |= {f"policy {each.name}": each.policy.ping for each in self.policies}
         problems = {}
         for name, ping in parts.items():
             try:

@@ -17,31 +17,27 @@ from types import ModuleType
 
 import click
 
-import kipuka_core
 from kipuka_core import errors
 from kipuka_core.cli import cli, commands
+from kipuka_core.cli.hooks_page import field_table, hooks_page
 from kipuka_core.cli.http_page import http_text
 from kipuka_core.cli.metrics_page import metrics_text
 from kipuka_core.cli.source import ClassText, class_text, markdown
 from kipuka_core.config.reference import SISTER_PLUGINS, write_reference
-from kipuka_core.domain import ports
 from kipuka_core.edges.http.status import status_of
-from kipuka_core.hooks import provider, spec
 from kipuka_core.hooks.manager import GROUP, load_plugins
 from kipuka_core.model import event
 
 _NOTE = "Generated from {source} by `make docs`; do not edit.\n"
-_PORTS = ("Authenticator", "Policy", "CaBackend", "KeyStore", "TlsMaterial", "EventSink")
 _STATUS_OF_CODE = {"internal_error": 500}
 """The HTTP edge answers a defect of its own with this, beside the table."""
-_PROVIDER_PARTS = ("Provider", "Services", "Settings")
 
 
 def write_pages(directory: Path) -> None:
     """Write every generated page into a directory."""
     write_reference(directory)
     pages = {
-        "hooks.md": hooks_page(),
+        "hooks.md": hooks_page(_NOTE.format(source="`kipuka_core/hooks/spec.py` and the ports and models")),
         "cli.md": cli_page(),
         "events.md": events_page(),
         "errors.md": errors_page(),
@@ -50,63 +46,6 @@ def write_pages(directory: Path) -> None:
     }
     for name, text in pages.items():
         (directory / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-
-
-# -- hooks -------------------------------------------------------------------------------------------------------------
-def hooks_page() -> str:
-    """Every hook, every port, and every value that passes through them."""
-    lines = ["# Hooks and ports", "", _NOTE.format(source="`kipuka_core/hooks/spec.py` and the ports and models")]
-    lines += [
-        "How to write a plugin is told in [plugins.md](plugins.md). Everything here is imported from `kipuka_core`.",
-        f"This kipuka speaks hook API version {spec.API_VERSION}.",
-        "",
-        "## Hooks",
-        "",
-        markdown(inspect.getdoc(spec) or "").partition("\n\n")[2].partition("\nThe reference")[0],
-        "",
-        "| hook | returns | |",
-        "|---|---|---|",
-    ]
-    for name, hook in spec.HOOKS.items():
-        lines.append(f"| `{name}` | `{hook.__annotations__['return']}` | {markdown(inspect.getdoc(hook) or '')} |")
-    lines += ["", "## Ports", "", markdown(inspect.getdoc(ports) or "").partition("\n\n")[2], ""]
-    for name in _PORTS:
-        lines += _class_section(getattr(kipuka_core, name))
-    lines += ["## Providers", "", markdown(inspect.getdoc(provider) or ""), ""]
-    for name in _PROVIDER_PARTS:
-        lines += _class_section(getattr(provider, name))
-    lines += ["## Values", "", "What ports are given and what they return.", ""]
-    for cls in _values():
-        lines += _class_section(cls)
-    return "\n".join(lines)
-
-
-def _values() -> Iterator[type]:
-    """The classes of the face that are neither ports, providers nor errors, by name."""
-    shown = {*_PORTS, *_PROVIDER_PARTS, "Event"}
-    for name in kipuka_core.__all__:
-        value = getattr(kipuka_core, name)
-        if isinstance(value, type) and name not in shown and not issubclass(value, Exception):
-            yield value
-
-
-def _class_section(cls: type) -> list[str]:
-    text = class_text(cls)
-    lines = [f"### `{text.name}`", "", text.about, ""]
-    if text.fields:
-        lines += [*_field_table(text), ""]
-    for method in text.methods:
-        lines += [f"#### `{method.signature}`", "", method.about, ""]
-    return lines
-
-
-def _field_table(text: ClassText) -> list[str]:
-    lines = ["| name | type | default | |", "|---|---|---|---|"]
-    for field in text.fields:
-        default = f"`{field.default}`" if field.default else "-"
-        cells = (f"`{field.name}`", f"`{field.annotation}`" if field.annotation else "-", default, field.about)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
-    return lines
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -170,7 +109,7 @@ def events_page() -> str:
         "",
         f"`event` is the name. {base.about.partition('. ')[2]}",
         "",
-        *_field_table(_without_name(base)),
+        *field_table(_without_name(base)),
         "",
     ]
     for cls in _event_classes():

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -18,6 +18,8 @@ from kipuka_core.errors import Unavailable
 from kipuka_core.model.asked import Asked
 from kipuka_core.model.certificate import Approved, CaChain, CaProfile, Issued
 from kipuka_core.model.verdict import Wait
+
+ResultT = TypeVar("ResultT")
 
 
 class CaBackend(Port):
@@ -101,7 +103,7 @@ class CaBackend(Port):
 class RunBlocking(Protocol):
     """Runs a blocking function in a bounded set of worker threads; raises Unavailable when all are busy for long."""
 
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+    def __call__(self, function: Callable[..., ResultT], *arguments: Any) -> Awaitable[ResultT]:
         """Call ``function(*arguments)`` there and return what it returns."""
         ...
 

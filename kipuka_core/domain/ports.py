@@ -179,9 +179,18 @@ class Records(Protocol):
         ...
 
     async def search_certificates(
-        self, *, serial_hex: str | None = None, subject: str | None = None, status: str | None = None, limit: int = 50
+        self,
+        *,
+        serial_hex: str | None = None,
+        subject: str | None = None,
+        entity_id: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
     ) -> Sequence[RecordedCertificate]:
-        """Newest first. ``subject`` is a CN or SAN, or a prefix ``x*``; ``status`` may also be ``expired``."""
+        """Newest first. ``subject`` is a CN or SAN, or a prefix ``x*``; ``entity_id`` is whom it was issued to.
+
+        ``status`` is ``active``, ``revoked`` or ``expired``.
+        """
         ...
 
     async def find_otp(self, token_hash: bytes) -> OneTimePassword | None:

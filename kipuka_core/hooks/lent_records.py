@@ -22,11 +22,17 @@ class LentRecords:
         return await self._records.find_certificate(issuer_key_id, serial_hex)
 
     async def search_certificates(
-        self, *, serial_hex: str | None = None, subject: str | None = None, status: str | None = None, limit: int = 50
+        self,
+        *,
+        serial_hex: str | None = None,
+        subject: str | None = None,
+        entity_id: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
     ) -> Sequence[RecordedCertificate]:
         """Certificates, newest first."""
         return await self._records.search_certificates(
-            serial_hex=serial_hex, subject=subject, status=status, limit=limit
+            serial_hex=serial_hex, subject=subject, entity_id=entity_id, status=status, limit=limit
         )
 
     async def find_otp(self, token_hash: bytes) -> OneTimePassword | None:

@@ -61,6 +61,8 @@ class Services:
     clock: Callable[[], datetime]
     """The present moment, aware, UTC."""
     run_blocking: RunBlocking
+    """``await run_blocking(function, …)`` calls a function that blocks in a worker thread, and returns what it returns.
+    Raises Unavailable when too much is waiting already."""
     open_signer: Callable[[str], Awaitable[Signer]]
     """Opens a CA key by its URI through the key stores."""
     base_dir: Path

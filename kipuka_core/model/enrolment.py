@@ -36,5 +36,7 @@ class Enrolment:
     csr: Csr
     connection: Connection
     time: datetime
+    """The present moment, UTC, when the request is judged: of one that a person approves later, then. For rules about
+    dates; a test sets it as it likes."""
     renewing: x509.Certificate | None = None
     """The certificate being renewed (simplereenroll), already checked by the renewal rule."""

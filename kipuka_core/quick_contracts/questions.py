@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from itertools import pairwise
 from types import NoneType
@@ -56,8 +57,9 @@ async def ask_policy(trial: Trial, port: Policy) -> None:
     """What it makes and says of an ordinary CSR of the device ``device``."""
     said = []
     for label in _labels(trial):
-        enrolment = sample_enrolment(_csr(), label=label)
-        given = sample_template(_csr())
+        now = trial.services.clock()
+        enrolment = sample_enrolment(_csr(), label=label, time=now)
+        given = sample_template(_csr(), not_before=now, not_after=now + timedelta(days=90))
         before = replace(given)
         await trial.ask("advertise()", port.advertise, label, expect=CsrAttributes)
         shaped = await trial.ask("shape()", port.shape, given, enrolment, expect=Template)

@@ -66,14 +66,21 @@ class FakeStore:
         return self.certificates.get((issuer_key_id, serial_hex))
 
     async def search_certificates(
-        self, *, serial_hex: str | None = None, subject: str | None = None, status: str | None = None, limit: int = 50
+        self,
+        *,
+        serial_hex: str | None = None,
+        subject: str | None = None,
+        entity_id: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
     ) -> Sequence[RecordedCertificate]:
         """As :meth:`kipuka_core.domain.ports.Records.search_certificates`."""
-        await self._answer(*(each for each in (serial_hex, subject, status) if each is not None))
+        await self._answer(*(each for each in (serial_hex, subject, entity_id, status) if each is not None))
         found = [
             record
             for record in self.certificates.values()
             if serial_hex in {None, record.serial_hex}
+            and entity_id in {None, record.entity_id}
             and (subject is None or _is_called(record, subject.lower()))
             and (status is None or _has_status(record, status))
         ]

@@ -73,16 +73,24 @@ def sample_offer(
     )
 
 
-def sample_enrolment(csr: Csr, *, identity: ClientIdentity | None = None, label: Label | None = None) -> Enrolment:
-    """A simpleenroll of the device ``device``."""
+def sample_enrolment(
+    csr: Csr,
+    *,
+    identity: ClientIdentity | None = None,
+    label: Label | None = None,
+    time: datetime = NOW,
+    renewing: x509.Certificate | None = None,
+) -> Enrolment:
+    """A simpleenroll of the device ``device``, or the simplereenroll of the certificate ``renewing``."""
     return Enrolment(
         request_id="0123456789abcdef",
-        operation=Operation.SIMPLEENROLL,
+        operation=Operation.SIMPLEENROLL if renewing is None else Operation.SIMPLEREENROLL,
         label=label or sample_label(),
         identity=identity or ClientIdentity(authenticator="otp", entity_id="device"),
         csr=csr,
-        connection=sample_connection(),
-        time=NOW,
+        connection=sample_connection() if renewing is None else sample_connection(renewing),
+        time=time,
+        renewing=renewing,
     )
 
 

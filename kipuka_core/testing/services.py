@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
@@ -59,6 +59,12 @@ class _NoStore:
 
     def anchor(self, head: AuditHead) -> None:
         """Forget it."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"this test has no store (services.store.{name}): override the fixture `services` with"
+            " make_services(tmp_path, store=FakeStore()), of kipuka_core.testing.fakes"
+        )
 
 
 async def _emit(_event: Event) -> None:

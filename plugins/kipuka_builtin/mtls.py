@@ -41,7 +41,7 @@ def _as_list(value: object) -> object:
 
 
 class MtlsSettings(Settings):
-    """``[auth.mtls]``."""
+    """The entity id is the one that a certificate on record was issued to; of any other it is its CN or first SAN."""
 
     anchors: Annotated[tuple[Path, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = Field(
         default=None,

@@ -28,7 +28,7 @@ _ONCE = """
             name = enrolment.identity.entity_id
             if name == "meddler":
                 await self.store.revoke_otp("1", now=enrolment.time, event=None)
-            if await self.store.search_certificates(subject=name, status="active"):
+            if await self.store.search_certificates(entity_id=name, status="active"):
                 return Deny(DenyKind.PERMISSION, "this device has a certificate")
             return Allow()
 
@@ -76,7 +76,8 @@ async def test_the_store_of_the_kit_finds_as_the_real_one_does() -> None:
     two = store.record(
         ca.leaf("pump-2", not_before=datetime(2020, 1, 1, tzinfo=UTC), days=1).certificate, ca.certificate
     )
-    gone = store.record(ca.leaf("valve").certificate, ca.certificate, status=CertificateStatus.REVOKED)
+    valve = ca.leaf("valve").certificate
+    gone = store.record(valve, ca.certificate, entity_id="valve", status=CertificateStatus.REVOKED)
 
     assert await store.search_certificates(subject="PUMP-1") == [one]
     assert await store.search_certificates(subject="pump-1.example") == [one]
@@ -86,4 +87,6 @@ async def test_the_store_of_the_kit_finds_as_the_real_one_does() -> None:
     assert await store.search_certificates(status="revoked") == [gone]
     assert await store.search_certificates(serial_hex=gone.serial_hex) == [gone]
     assert await store.search_certificates(subject="pump") == []
+    assert await store.search_certificates(entity_id="valve") == [gone]
+    assert await store.search_certificates(entity_id="pump") == []
     assert len(await store.search_certificates(limit=2)) == 2

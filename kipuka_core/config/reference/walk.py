@@ -24,7 +24,7 @@ CHOOSING_KEYS = {"ca": "backend", "audit.sink": "use"}
 _CORE_MODELS: Mapping[str, type[BaseModel]] = {"ca": Ca, "audit.sink": AuditSink}
 _CHOSEN = re.compile(r"(?P<table>.+)\[(?P<word>.+)\]")
 
-_ONLY_THE_HEADER = re.compile(r"(?:One )?`\[+[\w.]+\]+`(?: table)?(?: with `[^`]+`)?\.?")
+_ONLY_THE_HEADER = re.compile(r"(?:An? |One )?`\[+[\w.-]+\]+`(?: table)?(?: with `[^`]+`)?(?:, for [\w ]+)?\.?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

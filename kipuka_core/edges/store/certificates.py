@@ -103,7 +103,14 @@ def replayable(batch: Batch, otp_id: str, csr_fingerprint: str, since: datetime)
 
 
 def search_certificates(
-    batch: Batch, *, serial_hex: str | None, subject: str | None, status: str | None, limit: int, now: datetime
+    batch: Batch,
+    *,
+    serial_hex: str | None,
+    subject: str | None,
+    entity_id: str | None,
+    status: str | None,
+    limit: int,
+    now: datetime,
 ) -> Sequence[RecordedCertificate]:
     """Newest first; see :meth:`kipuka_core.domain.ports.Store.search_certificates`."""
     wanted: list[ColumnElement[bool]] = []
@@ -111,6 +118,8 @@ def search_certificates(
         wanted.append(_c.serial_hex == serial_hex)
     if subject is not None:
         wanted.append(_c.id.in_(select(certificate_names.c.certificate_id).where(*_name_matches(subject))))
+    if entity_id is not None:
+        wanted.append(_c.entity_id == entity_id)
     if status is not None:
         wanted.extend(_has_status(status, now))
     found = CERTIFICATE_COLUMNS.where(*wanted).order_by(_c.issued_at.desc(), _c.id.desc()).limit(limit)

@@ -180,7 +180,13 @@ class SqlStore(AdministrationQueries):
         )
 
     async def search_certificates(
-        self, *, serial_hex: str | None = None, subject: str | None = None, status: str | None = None, limit: int = 50
+        self,
+        *,
+        serial_hex: str | None = None,
+        subject: str | None = None,
+        entity_id: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
     ) -> Sequence[RecordedCertificate]:
         """See the protocol. ``active`` leaves the expired ones out; raises ValueError for an unknown status."""
         return await self._read(
@@ -188,6 +194,7 @@ class SqlStore(AdministrationQueries):
                 certificates.search_certificates,
                 serial_hex=serial_hex,
                 subject=subject,
+                entity_id=entity_id,
                 status=status,
                 limit=limit,
                 now=self._clock(),

@@ -112,6 +112,14 @@ async def test_search_finds_names_exactly_or_by_prefix_in_any_case(store: SqlSto
     assert await serials("*") == ["2", "3", "1"]
 
 
+async def test_search_finds_what_was_issued_to_an_entity(store: SqlStore) -> None:
+    await commit(store, record("1", entity_id="pump-7", subject="CN=anything"))
+    await commit(store, record("2", entity_id="pump-70"))
+
+    assert [found.serial_hex for found in await store.search_certificates(entity_id="pump-7")] == ["1"]
+    assert await store.search_certificates(entity_id="PUMP-7") == []
+
+
 async def test_search_filters_by_serial_and_status_newest_first_within_the_limit(store: SqlStore, clock: Clock) -> None:
     for number in range(1, 6):
         expires = NOW + timedelta(days=1 if number < 3 else 100)

@@ -159,6 +159,7 @@ async def test_nothing_that_is_asked_often_scans_a_table(store: SqlStore) -> Non
         await store.issued_by_day(NOW - timedelta(days=7), NOW)
         await store.status_changes(ISSUER, after=10, ended_since=NOW)
         await store.search_certificates(subject="pump-1*", limit=5)
+        await store.search_certificates(entity_id="pump-1", status="active")
         for kind in OldKind:
             await store.old_rows(kind, NOW - timedelta(days=700), 100)
     found = plans(noted, store)
