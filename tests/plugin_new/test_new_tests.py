@@ -29,7 +29,7 @@ pytestmark = pytest.mark.long
         ("tls", "return before not in {None, leaf}", "return before is not None"),
         ("events", "await asyncio.get_running_loop().run_in_executor(self._thread, self.append, line)", "self.append"),
         ("events", 'json.dumps(event.as_dict()).encode("ascii")', 'repr(event.as_dict()).encode("utf-8")'),
-        ("events", "if end and line and", "if False and"),
+        ("events", "if end and os.pread", "if False and os.pread"),
         ("command", '"signed_with_its_key": is_signed', '"signed_with_its_key": True'),
         ("command", "except (ValueError, ", "except ("),
     ],
