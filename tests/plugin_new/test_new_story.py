@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def _passed(environment: Environment, made: Made) -> list[str]:
     """Its own tests, all of which have passed."""
     options = ("-v", "-p", "no:cacheprovider", f"--basetemp={made.directory.with_name('tests-of-it')}")
     done = run(environment.python, "-I", "-m", "pytest", *options, cwd=made.directory)
-    lines = [line for line in done.stdout.splitlines() if "::" in line]
+    lines = [line for line in done.stdout.splitlines() if re.search(r"::.* \[ *\d+%\]$", line)]
     assert lines
     assert all(" PASSED" in line for line in lines), done.stdout
     return lines
