@@ -1,4 +1,4 @@
-"""The tests that a new plugin comes with find what an author gets wrong; test_new_story.py shows that they pass else."""
+"""The tests that a new plugin comes with find what an author gets wrong; that else they pass, its story shows."""
 
 from __future__ import annotations
 
