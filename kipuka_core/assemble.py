@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from pydantic import BaseModel
@@ -49,7 +48,7 @@ from kipuka_core.edges.status import StatusDesk
 from kipuka_core.edges.store import SqlStore, open_store
 from kipuka_core.edges.tls.anchors import load_anchors
 from kipuka_core.edges.tls.exporter import exporter_problem
-from kipuka_core.errors import ConfigurationError, detail_of
+from kipuka_core.errors import ConfigurationError
 from kipuka_core.first_answers import advertised, first_chain, opened_signer
 from kipuka_core.groups import ca_groups
 from kipuka_core.hooks.lent_records import LentRecords
@@ -118,20 +117,6 @@ class Assembly:
         for key_store in self.key_stores:
             found += await self.road.guard.call(type(key_store).__name__, key_store.tokens, expect=(tuple, list))
         return found
-
-    async def ping(self) -> dict[str, str]:
-        """What does not work now, by name; empty when all does."""
-        parts: dict[str, Callable[[], Any]] = {"database": self.store.ping}
-        parts |= {f"ca {name}": backend.ping for name, backend in self.cas.items()}
-        parts |= {f"auth {name}": port.ping for name, port in self.authenticators.items()}
-        parts |= {f"policy {each.name}": each.policy.ping for each in self.policies}
-        problems = {}
-        for name, ping in parts.items():
-            try:
-                await self.road.guard.call(name, ping, expect=type(None))
-            except Exception as error:  # noqa: BLE001  # whatever it is, this part does not work
-                problems[name] = detail_of(error)
-        return problems
 
 
 @asynccontextmanager

@@ -86,14 +86,13 @@ def listing(plugins: Plugins) -> list[Listed]:
     """Every provider of the enabled plugins by kind, enabled plugins without any, then those not enabled."""
     listed = [
         Listed(
-            name=name,
-            kind=kind,
+            name=entry.provider.name,
+            kind=entry.kind,
             plugin=entry.plugin,
-            table=header_of(kind, name),
+            table=header_of(entry.kind, entry.provider.name),
             settings=keys_of(entry),
         )
-        for kind, entries in plugins.providers.items()
-        for name, entry in entries.items()
+        for entry in plugins.entries
     ]
     with_provider = {each.plugin.name for each in listed} - set(plugins.settings)
     silent = [info for info in plugins.infos if info.enabled and info.name not in with_provider]

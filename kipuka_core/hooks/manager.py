@@ -35,6 +35,9 @@ _PROVIDER_HOOKS: dict[str, str] = {
     "kipuka_event_sinks": "event_sink",
 }
 
+KINDS = tuple(_PROVIDER_HOOKS.values())
+"""The kinds of providers."""
+
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
@@ -69,6 +72,11 @@ class Plugins:
     """The model of ``[plugin.NAME]``, by plugin name, of those that have one (``kipuka_settings``)."""
     commands: list[Any] = field(default_factory=list)
     admin_routes: list[Any] = field(default_factory=list)
+
+    @property
+    def entries(self) -> list[ProviderEntry]:
+        """Every provider, by kind."""
+        return [entry for of_kind in self.providers.values() for entry in of_kind.values()]
 
     def provider(self, kind: str, name: str, where: str) -> Provider[Any]:
         """The provider of this kind and name; ``where`` is the TOML path that named it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
@@ -115,24 +114,12 @@ class Trial:
             return False
         if again:
             return True
-        self._look_at_methods(port)
         for question in (_ping, QUESTIONS[self.kind]):
             try:
                 await question(self, port)
             except CannotAsk:
                 continue
         return True
-
-    def _look_at_methods(self, port: Port) -> None:
-        promised = [name for name, method in inspect.getmembers(PORTS[self.kind], inspect.iscoroutinefunction)]
-        plain = [name for name in promised if not inspect.iscoroutinefunction(getattr(port, name, None))]
-        for name in plain:
-            self.report(
-                Finding.problem(
-                    f"{self.about}: {name} is no coroutine method, so it holds up every other request",
-                    f"write async def {name}, and await services.run_blocking(function, …) in it for what takes long",
-                )
-            )
 
     async def ask(self, what: str, method: Callable[..., Awaitable[Any]], *arguments: Any, expect: Any) -> Any:
         """The answer to ``method(*arguments)``. Raises CannotAsk, after a finding, where it is none of that type."""

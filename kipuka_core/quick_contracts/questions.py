@@ -12,12 +12,12 @@ from types import NoneType
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from kipuka_core.domain.ca_ports import CaBackend
 from kipuka_core.domain.ports import Authenticator, EventSink, KeyStore, Policy, ServerIdentity, TlsMaterial
-from kipuka_core.model.certificate import CaChain, CaProfile, CsrAttributes, Template
+from kipuka_core.model.certificate import CaChain, CsrAttributes, Template
 from kipuka_core.model.identity import ClientIdentity
+from kipuka_core.model.issued_by import issued_by
 from kipuka_core.model.label import Label
 from kipuka_core.model.request import Csr
 from kipuka_core.model.verdict import Allow, Deny, Wait
@@ -78,19 +78,13 @@ async def ask_ca(trial: Trial, port: CaBackend) -> None:
     problem = _chain_problem(chain)
     if problem:
         trial.problem(f"chain() {problem}", "return the issuing certificate and those above it, up to the root")
-    elif not isinstance(port.may_set, CaProfile):
-        trial.problem("may_set is no CaProfile", "return a CaProfile, or leave it out")
     else:
         trial.ok(f"its chain leads from {chain.issuing.subject.rfc4514_string()} to the root")
 
 
 def _chain_problem(chain: CaChain) -> str:
-    if not chain.certificates:
-        return "is empty"
     for lower, upper in (*pairwise(chain.certificates), (chain.certificates[-1], chain.certificates[-1])):
-        try:
-            lower.verify_directly_issued_by(upper)
-        except (ValueError, TypeError, InvalidSignature):
+        if not issued_by(upper, lower):
             return f"ends or breaks after {lower.subject.rfc4514_string()}"
     for certificate in chain.certificates:
         try:
@@ -104,16 +98,8 @@ def _chain_problem(chain: CaChain) -> str:
 
 async def ask_key_store(trial: Trial, port: KeyStore) -> None:
     """Which URIs are its own. No key is opened."""
-    schemes: Any = port.schemes
-    if not isinstance(schemes, tuple | list) or not schemes:
-        trial.problem("it serves no URI scheme, so no key can live there", 'set schemes = ("…",)')
-        return
-    odd = [scheme for scheme in schemes if not isinstance(scheme, str) or scheme != scheme.lower().rstrip(":")]
-    if odd:
-        trial.problem(f"the schemes {odd} never match", "write schemes in lower case and without a colon")
-        return
     await trial.ask("tokens()", port.tokens, expect=(tuple, list))
-    trial.ok(f"it serves {', '.join(f'{scheme}:' for scheme in schemes)} URIs")
+    trial.ok(f"it serves {', '.join(f'{scheme}:' for scheme in port.schemes)} URIs")
 
 
 async def ask_tls_material(trial: Trial, port: TlsMaterial) -> None:

@@ -8,27 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kipuka_core.testing.server import Deployment, make_deployment
+from kipuka_core.testing.server import Deployment
 from tests.cli.plugin_kit import GOOD, HEAD, NEEDS_NOTHING, USED, install, opening, plugins, problems
 from tests.startup.distributions import importable
 from tests.startup.starting import check
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    return make_deployment(tmp_path_factory.mktemp("deployment"))
-
-
-@pytest.fixture
-def deployment(made: Deployment) -> Deployment:
-    made.configure("")
-    return made
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """Where distributions are installed."""
-    return tmp_path / "site"
 
 
 def everything_in(directory: Path) -> dict[str, tuple[int, int]]:

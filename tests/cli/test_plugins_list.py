@@ -10,27 +10,10 @@ from typing import Any
 
 import pytest
 
-from kipuka_core.testing.server import Deployment, make_deployment
+from kipuka_core.testing.server import Deployment
 from tests.cli.plugin_kit import GOOD, NEEDS_NOTHING, USED, install, plugins
 from tests.startup.distributions import importable
 from tests.startup.starting import Outcome, check
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    return make_deployment(tmp_path_factory.mktemp("deployment"))
-
-
-@pytest.fixture
-def deployment(made: Deployment) -> Deployment:
-    made.configure("")
-    return made
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """Where distributions are installed."""
-    return tmp_path / "site"
 
 
 def rows(done: Outcome) -> dict[tuple[str, str | None], dict[str, Any]]:

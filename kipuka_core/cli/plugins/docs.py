@@ -8,10 +8,10 @@ import click
 
 from kipuka_core.cli.common import config_option
 from kipuka_core.cli.plugins.contained import told_by_process
-from kipuka_core.cli.plugins.documented import KINDS
 from kipuka_core.cli.plugins.installed import plugins_named
 from kipuka_core.cli.plugins.listed import configuration_if_any
 from kipuka_core.errors import KipukaError
+from kipuka_core.hooks.manager import KINDS
 
 _TIMEOUT_SECONDS = 60
 

@@ -6,27 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel
 
 from kipuka_core.cli.plugins.installed import not_installed
 from kipuka_core.cli.plugins.lines import lines_to_add
+from kipuka_core.cli.plugins.subject import Output
 from kipuka_core.config import Config, load
 from kipuka_core.config.reference import plugin_section
 from kipuka_core.errors import KipukaError
 from kipuka_core.hooks.listing import own_table, table_of, words_for
-from kipuka_core.hooks.manager import BUILTIN, PluginInfo, Plugins, ProviderEntry, load_plugins
-
-KINDS = ("authenticator", "policy", "ca_backend", "key_store", "tls_material", "event_sink")
-
-
-class Output(Protocol):
-    """Where the text goes to."""
-
-    def write(self, kind: str, value: Any) -> None:
-        """Add a record."""
-        ...
+from kipuka_core.hooks.manager import BUILTIN, PluginInfo, ProviderEntry, load_plugins
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +44,7 @@ def document(request: Mapping[str, Any], output: Output) -> None:
 def _chosen(name: str, kind: str | None, plugins: Sequence[str], config: Config | None) -> list[_Described]:
     of_plugins = [each for plugin in plugins for each in _brought_by(plugin)]
     known = load_plugins(_beyond(config.plugins.enable if config else ()))
-    providers = _entries(known)
+    providers = known.entries
     named = [_provider(entry) for entry in providers if entry.provider.name == name]
     everything = {(each.kind, each.name, each.plugin.name): each for each in (*of_plugins, *named)}
     found = [each for each in everything.values() if kind in {None, each.kind}]
@@ -72,7 +63,7 @@ def _chosen(name: str, kind: str | None, plugins: Sequence[str], config: Config 
 
 def _brought_by(plugin: str) -> list[_Described]:
     loaded = load_plugins(_beyond((plugin,)))
-    found = [_provider(entry) for entry in _entries(loaded) if entry.plugin.name == plugin]
+    found = [_provider(entry) for entry in loaded.entries if entry.plugin.name == plugin]
     if plugin in loaded.settings:
         info = next(info for info in loaded.infos if info.name == plugin)
         found.append(_Described(None, plugin, info, own_table(plugin), loaded.settings[plugin]))
@@ -86,10 +77,6 @@ def _provider(entry: ProviderEntry) -> _Described:
 
 def _beyond(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name != BUILTIN)
-
-
-def _entries(plugins: Plugins) -> list[ProviderEntry]:
-    return [entry for entries in plugins.providers.values() for entry in entries.values()]
 
 
 def _text(each: _Described) -> str:

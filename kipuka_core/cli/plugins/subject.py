@@ -43,8 +43,7 @@ class Subject:
     @property
     def entries(self) -> list[ProviderEntry]:
         """Its own providers."""
-        found = (entry for entries in self.plugins.providers.values() for entry in entries.values())
-        return [entry for entry in found if entry.plugin.name == self.name]
+        return [entry for entry in self.plugins.entries if entry.plugin.name == self.name]
 
     @property
     def own_settings(self) -> type[BaseModel] | None:

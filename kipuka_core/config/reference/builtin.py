@@ -27,8 +27,6 @@ def documented_settings() -> dict[str, type[BaseModel]]:
 
 def _settings(enable: Sequence[str]) -> dict[str, type[BaseModel]]:
     found = {
-        table_of(kind, name): entry.provider.settings
-        for kind, entries in load_plugins(enable).providers.items()
-        for name, entry in entries.items()
+        table_of(entry.kind, entry.provider.name): entry.provider.settings for entry in load_plugins(enable).entries
     }
     return {path: model for path, model in found.items() if path not in _DESCRIBED_BY_THE_CORE}
